@@ -1,0 +1,1 @@
+"""Worlds: Gymnasium environments whose observations and actions are text."""

@@ -1,0 +1,1 @@
+"""Learners: what turns traces into better models."""

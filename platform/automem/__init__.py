@@ -1,0 +1,1 @@
+"""Memory as a skill: the runtime of the AutoMem platform."""

@@ -1,0 +1,1 @@
+"""Serving: the current policy over HTTP."""
