@@ -8,8 +8,8 @@ from typing import Protocol
 
 import msgspec
 
+from automem.trace.blobs import blob_name, is_blob_name
 from automem.trace.events import INLINE_CHARS, Blob, Event, Outcome
-from automem.trace.blobs import blob_name
 
 
 class Recorder(Protocol):
@@ -66,7 +66,7 @@ class MemoryRecorder:
         self.events.append(event)
 
     def text(self, text: str) -> str:
-        if len(text) <= INLINE_CHARS:
+        if len(text) <= INLINE_CHARS and not is_blob_name(text):
             return text
         name = blob_name(text)
         if name not in self._blobs:

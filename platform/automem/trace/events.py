@@ -94,6 +94,7 @@ class EpisodeStarted(msgspec.Struct, frozen=True, tag="episode", tag_field="kind
     scaffold: str
     """Digest of the scaffold folder."""
     instruction: str
+    fallback_action: str
 
 
 class Attempt(msgspec.Struct, frozen=True, tag="attempt", tag_field="kind"):
@@ -136,8 +137,8 @@ class Observed(msgspec.Struct, frozen=True, tag="observe", tag_field="kind", omi
 class Turn(msgspec.Struct, frozen=True, tag="turn", tag_field="kind", omit_defaults=True):
     """One model call and what it gave.
 
-    `prompt` lists the messages as (role, text or blob name) pairs; a message that the previous turn
-    of the routine already had is not repeated: `base_turn` names that turn (-1: none)."""
+    The full prompt, as (role, text or blob name) pairs, is the first `shared` messages of the full
+    prompt of turn `base_turn` of the same step (-1: none) and then those of `prompt`."""
 
     step: int
     turn: int
@@ -149,6 +150,7 @@ class Turn(msgspec.Struct, frozen=True, tag="turn", tag_field="kind", omit_defau
     kept: int = -1
     """Characters of the completion that stay in the context (-1: all)."""
     base_turn: int = -1
+    shared: int = 0
     adapter: str = ""
     token_ids: list[int] | None = None
     prompt_ids: str = ""

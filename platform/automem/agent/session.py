@@ -1,0 +1,144 @@
+"""The durable agent: LOG and PLAN over a memory directory, driven by a world or by HTTP.
+
+`step(observation, outcome)` takes the world's answer to the last action and returns the next one;
+`close` gives the terminal observation its LOG. The session owns scaffold, memory, roles and the
+record of it all; it knows no world and no Ray.
+
+Promise: everything that decides what comes next is recorded before it takes effect, so a session
+built with the `History` of a dead one goes on in the middle of a step: recorded turns are not asked
+again, recorded operations not done again. Nothing about an action's outcome is written to memory
+before the world has answered.
+"""
+
+from collections import deque
+
+from automem.agent.prompts import Prompts
+from automem.agent.record import SessionRecord
+from automem.agent.recorder import RECENT_STEPS, History, LastStep, Recorder
+from automem.agent.roles import AgentOptions, Roles
+from automem.agent.routines import Answered, Moment, RoutineRunner
+from automem.agent.scaffold import Scaffold
+from automem.errors import UsageError, WorldError
+from automem.memory.dialects.base import Dialect
+from automem.memory.dialects.tags import TagsDialect
+from automem.memory.dialects.tools import ToolsDialect
+from automem.memory.ops import Edit
+from automem.memory.sandbox import Sandbox
+from automem.trace.events import EpisodeStarted, MemoryChanged, Observed, Outcome
+
+DIALECTS: dict[str, type[Dialect]] = {"tags": TagsDialect, "tools": ToolsDialect}
+
+
+class AgentSession:
+    """See the module's docstring."""
+
+    def __init__(
+        self,
+        spec: EpisodeStarted,
+        scaffold: Scaffold,
+        roles: Roles,
+        sandbox: Sandbox,
+        recorder: Recorder,
+        options: AgentOptions | None = None,
+        history: History | None = None,
+    ) -> None:
+        options = options or AgentOptions()
+        if options.dialect not in DIALECTS:
+            raise UsageError(
+                f"no dialect {options.dialect!r}; there are {', '.join(sorted(DIALECTS))}"
+            )
+        self.spec = spec
+        self._scaffold = scaffold
+        self._has_memory = options.memory == "files"
+        self._record = SessionRecord(recorder, sandbox, history)
+        self._sandbox = sandbox
+        dialect = DIALECTS[options.dialect]()
+        prompts = Prompts(scaffold, dialect, spec.instruction, self._has_memory)
+        self._routines = RoutineRunner(
+            spec,
+            scaffold,
+            roles,
+            dialect,
+            prompts,
+            self._record,
+            sandbox,
+            options,
+        )
+        self._recent: deque[LastStep] = deque(
+            history.recent if history else (), maxlen=RECENT_STEPS
+        )
+        self._is_initialised = history.initialised if history else False
+        self.step_index = len(history.actions) if history else 0
+
+    async def start(self) -> None:
+        """Write the scaffold's initial files, once per episode."""
+        if self._is_initialised or not self._has_memory:
+            return
+        present = {file.name for file in self._sandbox.listing()}
+        for file in self._scaffold.schema.files:
+            if file.name not in present:
+                edit = Edit(file=file.name, inserted=file.initial, creates=True)
+                self._record.change_memory(0, "initial", edit)
+        self._is_initialised = True
+
+    async def step(self, observation: str, outcome: Outcome) -> str:
+        """LOG what the last action did, then PLAN; the committed action.
+
+        Raises EngineError, StoreError, WorldError (the world did not replay) or PlayerError."""
+        moment = self._observe(observation, outcome)
+        unseen = await self._log(moment)
+        committed = await self._routines.plan(moment, unseen)
+        self._record.recorder.append(committed)
+        self._recent.append(LastStep(self.step_index, observation, committed.action, outcome))
+        self.step_index += 1
+        return committed.action
+
+    async def close(self, outcome: Outcome, observation: str) -> None:
+        """Show the terminal observation and give it its LOG; the caller then records the end."""
+        await self._log(self._observe(observation, outcome))
+
+    def _observe(self, observation: str, outcome: Outcome) -> Moment:
+        """Record the world's answer, or check it against the journal's."""
+        changed = not self._recent or self._recent[-1].observation != observation
+        recalled = self._record.recall(Observed)
+        if recalled is None:
+            recorder = self._record.recorder
+            recorder.append(
+                Observed(
+                    step=self.step_index,
+                    observation=recorder.text(observation),
+                    changed=changed,
+                    outcome=outcome,
+                )
+            )
+        elif recalled.observation != observation:
+            raise WorldError(
+                f"step {self.step_index}: the world did not replay to what the journal recorded; "
+                "it is not deterministic given its seed and actions"
+            )
+        return Moment(self.step_index, observation, changed, tuple(self._recent))
+
+    async def _log(self, moment: Moment) -> Answered:
+        """LOG, where there is an action to speak of; errors it has not been shown."""
+        if moment.step == 0 or not self._has_memory:
+            return []
+        unseen = await self._routines.log(moment)
+        self._prune()
+        return unseen
+
+    def _prune(self) -> None:
+        """Drop the oldest lines of files that outgrew their schema."""
+        while self._record.expects(MemoryChanged):
+            self._record.recall(MemoryChanged)
+        if self._record.is_replaying:
+            return
+        lines = {file.name: file.lines for file in self._sandbox.listing()}
+        for file in self._scaffold.schema.files:
+            surplus = lines.get(file.name, 0) - file.keep_last if file.keep_last else 0
+            if surplus > 0:
+                text = self._sandbox.read_text(file.name)
+                end = 0
+                for _ in range(surplus):
+                    end = text.index("\n", end) + 1
+                edit = Edit(file=file.name, start=0, removed=end)
+                self._record.change_memory(self.step_index, "prune", edit)

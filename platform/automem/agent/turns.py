@@ -1,0 +1,63 @@
+"""A model's turn, read: which operations to carry out, whether it commits, what text to keep."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from automem.engine.protocol import Completion
+from automem.memory.dialects.base import Commit, Dialect, Done, Item, Malformed
+from automem.memory.ops import Op, OpResult, OpStatus
+from automem.trace.events import Routine
+
+
+class ParsedTurn(msgspec.Struct, frozen=True):
+    """See the module's docstring."""
+
+    actions: tuple[Item, ...]
+    """Operations and malformed pieces to answer, in text order."""
+    commit: Item | None
+    is_done: bool
+    kept: int
+    """Characters of the text up to the end of the last of `actions`."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing to carry out or to answer."""
+        return not self.actions
+
+
+def read_turn(completion: Completion, dialect: Dialect, routine: Routine) -> ParsedTurn:
+    """Items up to the routine's end mark: `Done` in LOG, the first commit in PLAN."""
+    actions: list[Item] = []
+    for item in dialect.parse(completion.text, completion.tool_calls):
+        if isinstance(item.value, Done):
+            # PLAN has no end but a commit; DONE there only says that nothing is left to consult.
+            return ParsedTurn(tuple(actions), None, True, _end(actions))
+        if isinstance(item.value, Commit):
+            if routine is Routine.PLAN:
+                return ParsedTurn(tuple(actions), item, False, _end(actions))
+            item = msgspec.structs.replace(
+                item, value=Malformed("no game action belongs into LOG; end LOG with DONE")
+            )
+        actions.append(item)
+    return ParsedTurn(tuple(actions), None, False, _end(actions))
+
+
+def _end(actions: Sequence[Item]) -> int:
+    return actions[-1].end if actions else 0
+
+
+def refuse(item: Item, index: int, allowed: Sequence[str], ops_per_turn: int) -> OpResult | None:
+    """The error result of an item that may not be carried out; None where it may."""
+    if isinstance(item.value, Malformed):
+        return _error(item.value.message)
+    if index >= ops_per_turn:
+        return _error(f"too many operations in one turn; the first {ops_per_turn} were carried out")
+    if isinstance(item.value, Op) and item.value.name not in allowed:
+        return _error(f"{item.value.name} is not available here; use {', '.join(allowed)}")
+    return None
+
+
+def _error(message: str) -> OpResult:
+    text = message if message.startswith("error: ") else f"error: {message}"
+    return OpResult(OpStatus.ERROR, text)
