@@ -1,0 +1,1 @@
+"""The commands of `automem`, one module each or a few that belong together."""

@@ -1,0 +1,35 @@
+"""What the commands' argument parsers share: help with examples, and errors as `UsageError`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from automem.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose help ends with examples and whose errors are ours."""
+
+    def __init__(self, command: str, description: str, examples: Sequence[str]) -> None:
+        lines = "\n".join(f"  {example}" for example in examples)
+        super().__init__(
+            prog=f"automem {command}",
+            description=description,
+            epilog=f"examples:\n{lines}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def run_folder(text: str) -> Path:
+    """An existing run's folder; UsageError says what was found instead."""
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise UsageError(f"there is no run at {text}: give the folder that the rollout named")
+    if not (path / "episodes").is_dir():
+        raise UsageError(f"{text} is no run: it has no folder 'episodes'")
+    return path.resolve()
