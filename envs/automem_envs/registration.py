@@ -1,0 +1,22 @@
+"""Gymnasium ids of the worlds, for programs that make environments by name.
+
+Nothing is registered by importing: call `register_worlds` first. The runtime itself builds worlds
+from `conf/env/` and needs no ids.
+"""
+
+import gymnasium
+
+WORLDS: dict[str, str] = {
+    "automem/Crafter-v0": "automem_envs.crafter.world:CrafterWorld",
+}
+"""Gymnasium id to entry point."""
+
+
+def register_worlds() -> None:
+    """Make every id of `WORLDS` known to `gymnasium.make`; again is harmless.
+
+    Worlds cap their own episodes, so Gymnasium adds no time limit, and its passive checker, made
+    for arrays, is left out."""
+    for name, entry_point in WORLDS.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(name, entry_point=entry_point, disable_env_checker=True)
