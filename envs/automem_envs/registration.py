@@ -7,6 +7,7 @@ from `conf/env/` and needs no ids.
 import gymnasium
 
 WORLDS: dict[str, str] = {
+    "automem/Concentration-v0": "automem_envs.concentration.world:ConcentrationWorld",
     "automem/Crafter-v0": "automem_envs.crafter.world:CrafterWorld",
 }
 """Gymnasium id to entry point."""
