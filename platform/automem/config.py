@@ -255,7 +255,7 @@ CHECKS: dict[str, Check] = {
     ),
     "rollout.episodes": _whole(1, is_optional=True),
     "rollout.max_steps": _whole(1, is_optional=True),
-    "rollout.workers": _whole(1),
+    "rollout.workers": _whole(0),
     "rollout.sessions_per_worker": _whole(1),
     "engine.base_url": Check(
         lambda value: value is None or str(value).startswith(("http://", "https://")),

@@ -1,0 +1,91 @@
+"""From the composed configuration to plain data: the `RolloutSpec` and the run's folder.
+
+The last place that sees a `DictConfig`.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from omegaconf import DictConfig, OmegaConf
+
+from automem.config import scaffold_path
+from automem.errors import UsageError
+from automem.rollout.spec import EngineSpec, EpisodeKey, RoleSpec, RolloutSpec, WorldSpec
+from automem.seeds import seeds_from
+
+RUNS = Path("runs")
+RANGE_EPISODES = 10
+"""Episodes played where a named range of seeds is given without their number."""
+ENGINE = "base"
+"""Name of the one engine that a rollout from the command line has."""
+
+
+def spec_from(config: DictConfig, config_dir: Path | str | None = None) -> RolloutSpec:
+    """Everything that decides the run; UsageError where the tree does not hold it."""
+    env, engine, rollout = (_plain(config[name]) for name in ("env", "engine", "rollout"))
+    role = RoleSpec(engine=ENGINE, sampling=engine.get("sampling") or {})
+    fields = {
+        "world": WorldSpec(name=env["name"], target=env["world"]),
+        "engines": {ENGINE: _engine(engine)},
+        "memory": role,
+        "gameplay": role,
+        "scaffold": str(scaffold_path(config.scaffold, config_dir)),
+        "episodes": episode_keys(rollout.pop("seeds"), rollout.pop("episodes"), env["seeds"]),
+        "agent": _plain(config.agent),
+        "run_seed": config.run.seed,
+        "max_steps": rollout.pop("max_steps") or 0,
+        **rollout,
+    }
+    try:
+        return msgspec.convert(fields, RolloutSpec, from_attributes=True)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the configuration is no rollout: {error}") from error
+
+
+def _engine(engine: dict[str, Any]) -> EngineSpec:
+    known = EngineSpec.__struct_fields__
+    try:
+        return msgspec.convert({k: v for k, v in engine.items() if k in known}, EngineSpec)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"engine {engine.get('name')!r}: {error}") from error
+
+
+def episode_keys(
+    seeds: list[int] | str | None, episodes: int | None, own: list[int]
+) -> tuple[EpisodeKey, ...]:
+    """Which seeds are played, and how often: in turn, until there are `episodes`."""
+    if isinstance(seeds, str):
+        chosen = seeds_from(seeds, episodes or RANGE_EPISODES)
+    else:
+        chosen = list(dict.fromkeys(seeds or own))
+    count = episodes or len(chosen)
+    return tuple(
+        EpisodeKey(seed=chosen[i % len(chosen)], replicate=i // len(chosen)) for i in range(count)
+    )
+
+
+def new_run_dir(config: DictConfig, base: Path = RUNS) -> Path:
+    """The folder that the run writes to: as asked for, or a new one under `base`."""
+    if config.run.dir:
+        return Path(config.run.dir).expanduser().resolve()
+    return fresh_dir(base, f"{config.env.name}-{config.engine.name}")
+
+
+def fresh_dir(base: Path, name: str) -> Path:
+    """A new folder `base/<time>-<name>`, made here so that two runs never share one."""
+    base.mkdir(parents=True, exist_ok=True)
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    for number in range(1, 1000):
+        path = base / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path.resolve()
+    raise UsageError(f"{base} has a thousand runs named {stem}; choose run.dir=PATH")
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True)
