@@ -1,0 +1,65 @@
+"""Statistics of small samples: mean, standard error and bootstrap interval, alone or paired.
+
+The interval is the percentile bootstrap (B. Efron and R. Tibshirani, *An Introduction to the
+Bootstrap*, 1993, chapter 13): resample the n values with replacement B = 10,000 times, take the
+means, cut 2.5 % off either end. Seeded, so a table can be printed again. It describes; decisions
+are the gate's, by a test. Percentile intervals are too narrow below some 10 values.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+RESAMPLES = 10_000
+_CHUNK_VALUES = 2_000_000
+"""Drawn at once: 16 MB, whatever the sample's size."""
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A mean and how well it is known. `se` and `ci95` are None below two values."""
+
+    mean: float | None
+    se: float | None
+    ci95: tuple[float, float] | None
+    n: int
+    """Number of values: the units of inference."""
+
+
+def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
+    """Mean, standard error (sample deviation over root n) and 95 % interval of `values`."""
+    n = len(values)
+    if n == 0:
+        return Estimate(None, None, None, 0)
+    array = np.asarray(values, dtype=np.float64)
+    mean = float(array.mean())
+    if n == 1:
+        return Estimate(mean, None, None, 1)
+    se = float(array.std(ddof=1) / np.sqrt(n))
+    return Estimate(mean, se, bootstrap_interval(values, seed=seed), n)
+
+
+def bootstrap_interval(
+    values: Sequence[float], level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean; see the module's docstring."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0:
+        raise ValueError("an interval needs at least one value")
+    means = np.empty(resamples)
+    generator = np.random.default_rng(seed)
+    chunk = max(1, _CHUNK_VALUES // array.size)
+    for start in range(0, resamples, chunk):
+        count = min(chunk, resamples - start)
+        drawn = generator.integers(0, array.size, size=(count, array.size))
+        means[start : start + count] = array[drawn].mean(axis=1)
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Estimate:
+    """Estimate of the mean of `ours[i] - theirs[i]`: same seed, two players."""
+    if len(ours) != len(theirs):
+        raise ValueError(f"pairs need equal numbers, got {len(ours)} and {len(theirs)}")
+    return estimate([one - other for one, other in zip(ours, theirs, strict=True)], seed=seed)

@@ -1,0 +1,148 @@
+"""`summary.json`: a run in numbers, from the tables of its finished episodes.
+
+Promise: every finished episode counts, failed ones with what they reached; episodes that are not
+finished are counted as `pending` and make the summary `complete: false`. Figures are means over
+seeds of the means over a seed's plays: with equally many plays of each seed, means over episodes.
+Their intervals take the seed as the unit, so playing a seed twice does not feign a second sample.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from automem.errors import StoreError
+from automem.trace.metrics import METRICS
+from automem.trace.statistics import Estimate, estimate
+
+SUMMARY_FILE = "summary.json"
+RUN_FILE = "run.json"
+DONE_FILE = "episode.json"
+TIMING = ("wall_s", "platform_ms_per_step")
+"""What the run measured itself: given to `write_summary`, or kept in `run.json`."""
+
+
+def finished_episodes(run_dir: Path) -> list[str]:
+    """Ids of episodes whose tables are whole and which bear the done mark (where the run's
+    episode folders are there at all: a copy of the tables alone is as good)."""
+    tables = run_dir / "tables" / "episodes"
+    named = sorted((path.stem for path in tables.glob("*.parquet")), key=_natural)
+    if not (run_dir / "episodes").is_dir():
+        return named
+    return [name for name in named if (run_dir / "episodes" / name / DONE_FILE).exists()]
+
+
+def pending_episodes(run_dir: Path, finished: Iterable[str]) -> list[str]:
+    """Ids of episodes that were planned or begun and are not finished."""
+    known = {path.name for path in (run_dir / "episodes").glob("*") if path.is_dir()}
+    planned = read_run(run_dir).get("episodes", [])
+    if isinstance(planned, list):
+        known |= {spec["episode"] if isinstance(spec, dict) else str(spec) for spec in planned}
+    return sorted(known - set(finished), key=_natural)
+
+
+def read_run(run_dir: Path) -> dict[str, Any]:
+    """`run.json`, or nothing where there is none."""
+    try:
+        value = json.loads((run_dir / RUN_FILE).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise StoreError(f"{run_dir / RUN_FILE} is not JSON: {error}") from error
+    return value if isinstance(value, dict) else {}
+
+
+def episode_rows(run_dir: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The `episodes` row of each of these, in this order."""
+    folder = run_dir / "tables" / "episodes"
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        rows.extend(pq.ParquetFile(folder / f"{name}.parquet").read().to_pylist())
+    return rows
+
+
+def per_seed(rows: Iterable[Mapping[str, Any]], column: str) -> dict[tuple[str, int], float]:
+    """World and seed to the mean of `column` over its plays; undefined values are left out."""
+    values: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        if row.get(column) is not None:
+            values.setdefault((row["world"], row["seed"]), []).append(row[column])
+    return {key: sum(found) / len(found) for key, found in sorted(values.items())}
+
+
+def estimate_of(rows: Iterable[Mapping[str, Any]], column: str) -> Estimate:
+    """Estimate of a column of `episodes`, the seed being the unit."""
+    return estimate(list(per_seed(rows, column).values()))
+
+
+def summarise(run_dir: Path, timing: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """What `write_summary` writes."""
+    finished = finished_episodes(run_dir)
+    pending = pending_episodes(run_dir, finished)
+    rows = episode_rows(run_dir, finished)
+    measured = {**read_run(run_dir), **(timing or {})}
+    steps = sum(row["steps"] for row in rows)
+    wall_s = measured.get("wall_s")
+    return {
+        "schema": 1,
+        "complete": not pending and bool(rows),
+        "progression": _plain(estimate_of(rows, "progression")),
+        "episodes": len(rows) + len(pending),
+        "finished": len(rows),
+        "failed": sum(row["failed"] for row in rows),
+        "pending": len(pending),
+        "steps": steps,
+        "tokens": {
+            "in": sum(row["tokens_in"] for row in rows),
+            "out": sum(row["tokens_out"] for row in rows),
+            "cached": sum(row["tokens_cached"] for row in rows),
+        },
+        "wall_s": wall_s,
+        "steps_per_s": steps / wall_s if wall_s else None,
+        "platform_ms_per_step": measured.get("platform_ms_per_step"),
+        "metrics": {metric.name: _plain(estimate_of(rows, metric.name)) for metric in METRICS},
+        "seeds": _seeds(rows),
+        "failures": [
+            {"episode": row["episode"], **failure} for row in rows for failure in row["failures"]
+        ],
+        "pending_episodes": pending,
+    }
+
+
+def _plain(value: Estimate) -> dict[str, Any]:
+    return {
+        "mean": value.mean,
+        "se": value.se,
+        "ci95": list(value.ci95) if value.ci95 else None,
+        "n": value.n,
+    }
+
+
+def _seeds(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    columns = ("world", "seed", "replicate", "episode", "progression", "steps", "stop", "failed")
+    chosen = [{name: row[name] for name in columns} for row in rows]
+    return sorted(chosen, key=lambda row: (row["world"], row["seed"], row["replicate"]))
+
+
+def _natural(name: str) -> list[Any]:
+    """Sort key by which `crafter-9-0` comes before `crafter-42-0`."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def write_summary(run_dir: Path, timing: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Write `summary.json` atomically and return it. `timing` holds what `TIMING` names; missing
+    values are taken from `run.json`, and null where neither has them."""
+    summary = summarise(run_dir, timing)
+    path = run_dir / SUMMARY_FILE
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error}") from error
+    return summary

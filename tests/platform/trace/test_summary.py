@@ -1,0 +1,70 @@
+import json
+
+import pytest
+from support.traces import failed_play, play, write_run
+
+from automem.errors import StoreError
+from automem.trace.summary import estimate_of, summarise, write_summary
+
+
+def test_a_summary_has_the_documented_fields_and_is_what_the_file_says(tmp_path):
+    run = write_run(tmp_path / "run", [play(1), play(2), play(3)], wall_s=10.0)
+    summary = write_summary(run, {"platform_ms_per_step": 1.5})
+    assert json.loads((run / "summary.json").read_text()) == summary
+    assert set(summary["progression"]) == {"mean", "se", "ci95", "n"}
+    assert (summary["episodes"], summary["finished"], summary["failed"]) == (3, 3, 0)
+    assert summary["complete"] is True
+    assert summary["steps_per_s"] == pytest.approx(summary["steps"] / 10.0)
+    assert summary["platform_ms_per_step"] == 1.5
+    assert set(summary["tokens"]) == {"in", "out", "cached"}
+    assert [seed["seed"] for seed in summary["seeds"]] == [1, 2, 3]
+    assert summary["metrics"]["empty_searches"]["mean"] is not None
+
+
+def test_failed_episodes_never_leave_the_mean(tmp_path):
+    alone = summarise(write_run(tmp_path / "a", [play(1), play(2)]))
+    both = summarise(write_run(tmp_path / "b", [play(1), play(2), failed_play(9)]))
+    assert both["failed"] == 1
+    assert both["progression"]["mean"] == pytest.approx(alone["progression"]["mean"] * 2 / 3)
+
+
+def test_pending_episodes_are_counted_apart_and_make_the_summary_incomplete(tmp_path):
+    run = write_run(tmp_path / "run", [play(1)], pending=("concentration-9-0",))
+    summary = summarise(run)
+    assert (summary["complete"], summary["pending"], summary["finished"]) == (False, 1, 1)
+    assert summary["pending_episodes"] == ["concentration-9-0"]
+
+
+def test_planned_episodes_that_never_began_are_pending(tmp_path):
+    planned = ["concentration-1-0", "concentration-5-0"]
+    run = write_run(tmp_path / "run", [play(1)], episodes=planned)
+    assert summarise(run)["pending_episodes"] == ["concentration-5-0"]
+
+
+def test_tables_without_the_done_mark_are_not_yet_finished(tmp_path):
+    run = write_run(tmp_path / "run", [play(1), play(2)])
+    (run / "episodes" / "concentration-2-0" / "episode.json").unlink()
+    assert summarise(run)["pending_episodes"] == ["concentration-2-0"]
+
+
+def test_a_run_with_nothing_finished_has_a_summary_without_numbers(tmp_path):
+    summary = summarise(write_run(tmp_path / "run", [], pending=("concentration-1-0",)))
+    assert summary["progression"] == {"mean": None, "se": None, "ci95": None, "n": 0}
+    assert summary["complete"] is False
+
+
+def test_plays_of_one_seed_are_one_unit_of_inference(tmp_path):
+    rows = [
+        {"world": "w", "seed": seed, "progression": value}
+        for seed, value in ((1, 0.2), (1, 0.4), (2, 0.6), (2, 0.8))
+    ]
+    result = estimate_of(rows, "progression")
+    assert (result.n, result.mean) == (2, pytest.approx(0.5))
+    assert result.se == pytest.approx(0.2)
+
+
+def test_a_broken_run_file_is_named(tmp_path):
+    run = write_run(tmp_path / "run", [play(1)])
+    (run / "run.json").write_text("{")
+    with pytest.raises(StoreError, match=r"run\.json is not JSON"):
+        summarise(run)
