@@ -5,7 +5,7 @@ stays in the prompt exactly as generated, so that training can see the very toke
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from automem.engine.protocol import Completion, Message, ToolCall
 
@@ -13,7 +13,7 @@ from automem.engine.protocol import Completion, Message, ToolCall
 class Renderer(Protocol):
     """Token prompts for one tokenizer; `automem.engine.render` implements it."""
 
-    def start(self, messages: Sequence[Message]) -> list[int]:
+    def start(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Ids of a fresh conversation, up to where the assistant speaks."""
         ...
 
@@ -23,8 +23,8 @@ class Renderer(Protocol):
         """`ids` + `completion_ids` + what follows an assistant's turn and renders `messages`."""
         ...
 
-    def cut(self, completion_ids: Sequence[int], text: str, kept: int) -> list[int]:
-        """The longest prefix of the ids whose text lies within the first `kept` characters."""
+    def cut_ids(self, token_ids: Sequence[int], text: str, kept_chars: int) -> list[int]:
+        """The longest prefix of the ids whose text lies within the first `kept_chars`."""
         ...
 
 
@@ -37,15 +37,25 @@ class Counter(Protocol):
 class Conversation:
     """See the module's docstring."""
 
-    def __init__(self, messages: Sequence[Message], renderer: Renderer | None) -> None:
+    def __init__(
+        self,
+        messages: Sequence[Message],
+        renderer: Renderer | None,
+        tools: Sequence[dict[str, Any]] = (),
+    ) -> None:
         self.messages = list(messages)
+        self.tools = tuple(tools)
         self._renderer = renderer
         self._base: list[int] = []
         """Ids before the last completion."""
         self._completion: list[int] | None = None
         self._replies = 0
         """Messages after the last assistant turn."""
-        self.ids: list[int] | None = renderer.start(self.messages) if renderer else None
+        self.ids: list[int] | None = renderer.start(self.messages, self.tools) if renderer else None
+
+    def restarted(self, messages: Sequence[Message]) -> "Conversation":
+        """A fresh conversation of the same kind that opens with `messages`."""
+        return Conversation(messages, self._renderer, self.tools)
 
     def take_turn(self, completion: Completion, kept: int, replies: Sequence[Message]) -> None:
         """Add the model's turn, cut after `kept` characters, and the messages that answer it.
@@ -64,7 +74,7 @@ class Conversation:
             ids = completion.token_ids or ()
             is_whole = kept >= len(completion.text)
             self._completion = (
-                list(ids) if is_whole else self._renderer.cut(ids, completion.text, kept)
+                list(ids) if is_whole else self._renderer.cut_ids(ids, completion.text, kept)
             )
             self._base = self.ids
             self._render()
@@ -91,7 +101,7 @@ class Conversation:
         if self._renderer is None:
             return
         if self._completion is None:
-            self.ids = self._renderer.start(self.messages)
+            self.ids = self._renderer.start(self.messages, self.tools)
         else:
             replies = self.messages[len(self.messages) - self._replies :]
             self.ids = self._renderer.extend(self._base, self._completion, replies)

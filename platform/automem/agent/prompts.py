@@ -9,6 +9,7 @@ from automem.agent.recorder import LastStep
 from automem.agent.scaffold import Scaffold
 from automem.engine.protocol import Message
 from automem.memory.dialects.base import Commit, Dialect
+from automem.memory.names import OpRefused
 from automem.memory.ops import (
     AnyOp,
     Append,
@@ -114,7 +115,15 @@ class Prompts:
         shown = []
         for file in self._scaffold.schema.files:
             if file.show_last and file.name in present:
-                lines = sandbox.read_text(file.name).splitlines()
+                lines = _text_of(sandbox, file.name).splitlines()
                 kept = lines if file.show_last < 0 else lines[-file.show_last :]
                 shown.append(ShownFile(file.name, "\n".join(kept)))
         return shown
+
+
+def _text_of(sandbox: Sandbox, name: str) -> str:
+    """The file's text, or what is wrong with it: one bad file never stops an episode."""
+    try:
+        return sandbox.read_text(name)
+    except OpRefused as refusal:
+        return str(refusal)

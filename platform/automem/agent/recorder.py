@@ -73,3 +73,7 @@ class MemoryRecorder:
             self._blobs.add(name)
             self.append(Blob(digest=name, text=text))
         return name
+
+    def remember_blobs(self) -> None:
+        """Take the blobs among `events` as written, after they were set from outside."""
+        self._blobs = {event.digest for event in self.events if isinstance(event, Blob)}

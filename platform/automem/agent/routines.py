@@ -157,7 +157,10 @@ class RoutineRunner:
             messages = self._prompts.open(
                 routine, self._sandbox, moment.observation, moment.changed, moment.recent
             )
-        talk = Talk(routine, messages, self._roles, is_recalled=recorded is not None)
+        schema = self._schema.log if routine is Routine.LOG else self._schema.plan
+        tools = self._dialect.tool_schemas(schema.ops, routine is Routine.PLAN)
+        conversation = Conversation(messages, self._roles.memory.renderer, tools)
+        talk = Talk(routine, conversation, is_recalled=recorded is not None)
         for message in self._messages(carried):
             talk.say(message.content)
         return talk
@@ -212,8 +215,6 @@ class RoutineRunner:
             room = max(1, binding.context_tokens - len(ids))
             if room < sampling.max_tokens:
                 sampling = msgspec.structs.replace(sampling, max_tokens=room)
-        vocabulary = self._schema.log if talk.routine is Routine.LOG else self._schema.plan
-        commits = talk.routine is Routine.PLAN
         return await binding.engine.generate(
             GenerateRequest(
                 id=f"{spec.episode}/{step}/{self._turn}",
@@ -224,7 +225,7 @@ class RoutineRunner:
                 adapter=binding.adapter,
                 cache_salt=self._options.cache_salt,
                 deadline_s=self._options.call_deadline_s,
-                tools=self._dialect.tool_schemas(vocabulary.ops, commits),
+                tools=talk.conversation.tools,
             )
         )
 
@@ -321,18 +322,15 @@ class RoutineRunner:
 class Talk:
     """One routine's conversation and what its turns have shown of it so far."""
 
-    def __init__(
-        self, routine: Routine, messages: Sequence[Message], roles: Roles, is_recalled: bool
-    ) -> None:
+    def __init__(self, routine: Routine, conversation: Conversation, is_recalled: bool) -> None:
         self.routine = routine
         self.turns = 0
         self.last_turn = -1
         self.is_reopened = False
+        self.conversation = conversation
         self._is_recalled = is_recalled
-        self._opening = list(messages)
-        self._renderer = roles.memory.renderer
+        self._opening = list(conversation.messages)
         self._seen: list[Message] = []
-        self.conversation = Conversation(messages, self._renderer)
 
     def follow(self, completion: Completion, kept: int, replies: Sequence[Message]) -> None:
         """Go on after a turn."""
@@ -346,7 +344,7 @@ class Talk:
     def reopen(self) -> None:
         """Forget all but the opening messages: the context has overflowed."""
         self.is_reopened = True
-        self.conversation = Conversation(self._opening, self._renderer)
+        self.conversation = self.conversation.restarted(self._opening)
 
     def note_turn(self, turn: int) -> None:
         """Remember what the turn just taken was shown."""
