@@ -1,0 +1,140 @@
+"""Lines of a file and how many of them an operation may show.
+
+Works on UTF-8 bytes and decodes only what is shown: a file is searched at memory speed, and line
+numbers are counted, not built. A line ends at a newline and at nothing else. Knows no files.
+"""
+
+import operator
+from itertools import repeat
+
+import msgspec
+
+NumberedLine = tuple[int, str]
+"""1-based number and text, without its newline."""
+
+
+_MANY = 200
+"""Occurrences from which splitting the file costs less than finding them one by one."""
+
+
+class ResultLimits(msgspec.Struct, frozen=True):
+    """Caps of one operation's result."""
+
+    chars: int = 8_000
+    lines: int = 400
+
+
+def count_lines(data: bytes) -> int:
+    """Lines of a file; the last one counts with or without its newline."""
+    return data.count(b"\n") + (not data.endswith(b"\n") if data else 0)
+
+
+def first_lines(data: bytes, limit: int) -> list[NumberedLine]:
+    """The first `limit` lines."""
+    pieces = data.split(b"\n", limit)
+    # What follows the last newline taken is the rest, or nothing.
+    if len(pieces) > limit or not pieces[-1]:
+        pieces.pop()
+    return [(number, line.decode()) for number, line in enumerate(pieces, 1)]
+
+
+def last_lines(data: bytes, limit: int) -> list[NumberedLine]:
+    """The last `limit` lines, in order."""
+    if limit <= 0 or not data:
+        return []
+    total = count_lines(data)
+    pieces = data.removesuffix(b"\n").rsplit(b"\n", limit)
+    if len(pieces) > limit:
+        pieces.pop(0)
+    first = total - len(pieces) + 1
+    return [(number, line.decode()) for number, line in enumerate(pieces, first)]
+
+
+def find_lines(data: bytes, keyword: str, limit: int) -> tuple[list[NumberedLine], int]:
+    """The first `limit` lines that hold `keyword` in any case, and how many hold it in all.
+
+    An ASCII keyword matches letters A to Z in either case; another one is compared line by line
+    under Unicode case folding, which is slower."""
+    if not keyword.isascii():
+        return _find_folded(data, keyword, limit)
+    lowered = data.lower()
+    needle = keyword.lower().encode()
+    found: list[NumberedLine] = []
+    position = counted = newlines = 0
+    while len(found) < limit:
+        hit = lowered.find(needle, position)
+        if hit < 0:
+            return found, len(found)
+        newlines += data.count(b"\n", counted, hit)
+        start = data.rfind(b"\n", counted, hit) + 1 or counted
+        end = data.find(b"\n", hit)
+        end = len(data) if end < 0 else end
+        found.append((newlines + 1, data[start:end].decode()))
+        position = counted = end
+    return found, len(found) + _count_holding(lowered, needle, position)
+
+
+def _count_holding(data: bytes, needle: bytes, position: int) -> int:
+    """How many lines hold `needle` at or after `position`."""
+    occurrences = data.count(needle, position)
+    if occurrences > _MANY:
+        return sum(map(operator.contains, data[position:].split(b"\n"), repeat(needle)))
+    total = 0
+    while occurrences and (hit := data.find(needle, position)) >= 0:
+        total += 1
+        end = data.find(b"\n", hit)
+        position = len(data) if end < 0 else end
+    return total
+
+
+def _find_folded(data: bytes, keyword: str, limit: int) -> tuple[list[NumberedLine], int]:
+    needle = keyword.casefold()
+    lines = data.decode().removesuffix("\n").split("\n")
+    numbers = [n for n, line in enumerate(lines, 1) if needle in line.casefold()]
+    return [(n, lines[n - 1]) for n in numbers[:limit]], len(numbers)
+
+
+class Page:
+    """What one result shows: lines in order, until a cap is reached; the rest is counted."""
+
+    def __init__(self, limits: ResultLimits) -> None:
+        self._limits = limits
+        self._texts: list[str] = []
+        self._room = limits.chars
+        self.lines: dict[str, list[int]] = {}
+        """Line numbers shown, per file."""
+        self.cut = 0
+        """Lines that found no room."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing shown and nothing cut."""
+        return not self._texts and not self.cut
+
+    @property
+    def lines_left(self) -> int:
+        """How many more lines could be shown."""
+        return 0 if self.cut else self._limits.lines - len(self._texts)
+
+    def show(self, text: str, file: str = "", number: int = 0) -> None:
+        """Show one line, or count it as cut; a first line that is too long shows its beginning."""
+        if self.lines_left <= 0 or (self._texts and len(text) >= self._room):
+            self.cut += 1
+            return
+        if len(text) > self._room:
+            text = text[: max(0, self._room - 4)] + " ..."
+        self._room -= len(text) + 1
+        self._texts.append(text)
+        if file:
+            self.lines.setdefault(file, []).append(number)
+
+    def turn_around(self) -> None:
+        """Put lines that were shown last first into the file's order."""
+        self._texts.reverse()
+        for numbers in self.lines.values():
+            numbers.reverse()
+
+    def text(self) -> str:
+        """The lines, and a note of what was cut."""
+        note = [f"... {self.cut} more lines not shown"] if self.cut else []
+        return "\n".join([*self._texts, *note])
