@@ -1,0 +1,62 @@
+"""One table at the end: runs as rows, from their summaries."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run: its name and either its `summary.json` or why there is none."""
+
+    name: str
+    summary: Mapping[str, Any] | None
+    note: str = ""
+
+
+def print_table(rows: Sequence[Row], title: str = "", console: Console | None = None) -> None:
+    """Progression with its interval first, then what it took."""
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("run", no_wrap=True)
+    for column in ("progression", "95 % interval", "episodes", "steps", "steps/s", "tokens"):
+        table.add_column(column, justify="right", no_wrap=True)
+    has_notes = any(row.note or (row.summary and _troubles(row.summary)) for row in rows)
+    if has_notes:
+        table.add_column("note")
+    for row in rows:
+        notes = [", ".join(filter(None, [row.note, _troubles(row.summary or {})]))]
+        table.add_row(row.name, *_cells(row.summary), *(notes if has_notes else []))
+    (console or Console()).print(table)
+
+
+def _cells(summary: Mapping[str, Any] | None) -> list[str]:
+    if summary is None:
+        return ["–"] * 6
+    tokens = summary["tokens"]
+    return [
+        number(summary["progression"]["mean"]),
+        interval(summary["progression"]["ci95"]),
+        f"{summary['finished']}/{summary['episodes']}",
+        f"{summary['steps']:,}",
+        "–" if summary["steps_per_s"] is None else f"{summary['steps_per_s']:,.0f}",
+        f"{tokens['in'] + tokens['out']:,}",
+    ]
+
+
+def _troubles(summary: Mapping[str, Any]) -> str:
+    parts = [f"{summary[name]} {name}" for name in ("failed", "pending") if summary.get(name)]
+    return ", ".join(parts)
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or a dash."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """`0.512 to 0.634`, or a dash."""
+    return "–" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
