@@ -15,6 +15,8 @@ import msgspec
 from automem.agent.recorder import MemoryRecorder
 from automem.memory.edits import apply_edit, edit_between
 from automem.memory.ops import AnyOp, Append, Edit, OpResult, OpStatus, Search
+from automem.rollout.journal import Journal
+from automem.rollout.lease import acquire
 from automem.trace.blobs import CHAIN_START, next_link
 from automem.trace.compact import compact_episode
 from automem.trace.events import (
@@ -271,6 +273,15 @@ def failed_play(seed: int = 99) -> list[Event]:
     ]
 
 
+def write_journal(folder: Path, events: list[Event]) -> None:
+    """The journal of one episode, by one attempt."""
+    journal = Journal(folder, acquire(folder))
+    for event in events:
+        if not isinstance(event, Attempt):
+            journal.append(event)
+    journal.close()
+
+
 def write_run(
     run_dir: Path,
     plays: list[list[Event]],
@@ -285,7 +296,7 @@ def write_run(
     for events in plays:
         started = next(e for e in events if isinstance(e, EpisodeStarted))
         folder = run_dir / "episodes" / started.episode
-        folder.mkdir(parents=True)
+        write_journal(folder, events)
         compact_episode(events, run_dir / "tables", started.episode)
         (folder / "episode.json").write_text("{}")
     for name in pending:

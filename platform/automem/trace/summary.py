@@ -39,10 +39,14 @@ def finished_episodes(run_dir: Path) -> list[str]:
 def pending_episodes(run_dir: Path, finished: Iterable[str]) -> list[str]:
     """Ids of episodes that were planned or begun and are not finished."""
     known = {path.name for path in (run_dir / "episodes").glob("*") if path.is_dir()}
-    planned = read_run(run_dir).get("episodes", [])
-    if isinstance(planned, list):
-        known |= {spec["episode"] if isinstance(spec, dict) else str(spec) for spec in planned}
+    known |= planned_episodes(read_run(run_dir))
     return sorted(known - set(finished), key=_natural)
+
+
+def planned_episodes(run: Mapping[str, Any]) -> set[str]:
+    """Ids of the episodes that `run.json` plans: `world.name`, and seed and replicate of each."""
+    world = run.get("world", {}).get("name", "")
+    return {f"{world}-{key['seed']}-{key.get('replicate', 0)}" for key in run.get("episodes", ())}
 
 
 def read_run(run_dir: Path) -> dict[str, Any]:

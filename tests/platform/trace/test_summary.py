@@ -36,8 +36,9 @@ def test_pending_episodes_are_counted_apart_and_make_the_summary_incomplete(tmp_
 
 
 def test_planned_episodes_that_never_began_are_pending(tmp_path):
-    planned = ["concentration-1-0", "concentration-5-0"]
-    run = write_run(tmp_path / "run", [play(1)], episodes=planned)
+    planned = [{"seed": 1, "replicate": 0}, {"seed": 5, "replicate": 0}]
+    world = {"name": "concentration"}
+    run = write_run(tmp_path / "run", [play(1)], world=world, episodes=planned)
     assert summarise(run)["pending_episodes"] == ["concentration-5-0"]
 
 
