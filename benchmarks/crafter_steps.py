@@ -1,6 +1,6 @@
 """Steps per second of the Crafter text world, beside the original that draws pictures.
 
-    python benchmarks/crafter.py [steps]
+    python benchmarks/crafter_steps.py [steps]
 
 Random actions; resets are timed apart. The first reset ever compiles the terrain noise (about five
 seconds) and leaves the result in numba's cache.

@@ -6,7 +6,7 @@ is the share of achievements unlocked and never falls. The dynamics are Crafter'
 """
 
 import string
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 
@@ -32,8 +32,6 @@ class CrafterWorld(gymnasium.Env[str, str]):
     `info`: `progression` in [0, 1]; `achievements`, names unlocked by this step; `invalid_action`
     (True) after an answer that is no action; `stop` at the end: `died` or `cap`. The reward is
     Crafter's: 1 where something was unlocked, plus a tenth of the change in health."""
-
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(self, max_steps: int = PUBLISHED_MAX_STEPS) -> None:
         if max_steps < 1:
