@@ -59,6 +59,16 @@ class Recovered:
     observed: "array[int]" = field(default_factory=lambda: array("q"))
     """One `digest_of` per recorded observation, step 0 first."""
 
+    @property
+    def steps(self) -> int:
+        """Actions that were committed."""
+        return len(self.history.actions) if self.history is not None else 0
+
+    @property
+    def reached(self) -> float:
+        """Progression as last recorded; 0 where nothing was."""
+        return self.outcome.progression if self.outcome is not None else 0.0
+
 
 def stored_name(text: str) -> str:
     """How `Recorder.text` stores a text: itself or the name of its blob."""

@@ -17,8 +17,8 @@ from automem.rollout.journal import MAX_KNOWN_BLOBS, Journal, KnownBlobs
 from automem.trace.events import (
     Attempt,
     Blob,
-    Committed,
     CommitSource,
+    Committed,
     Event,
     Observed,
     OpDone,

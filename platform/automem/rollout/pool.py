@@ -1,0 +1,317 @@
+"""The driver's side of a rollout: workers placed, watched, replaced; episodes handed out.
+
+Promise: an episode is played to its end or left pending with a reason, whatever happens to the
+workers. A worker that gives no sign of life is killed and its episodes restart elsewhere from their
+journals; neighbours of a hung world lose the call in flight. An episode that takes its worker down
+again and again gets a worker of its own; if that is lost too, the episode is pending. The driver
+does no work per step: it hears one pulse per worker and second, or when an episode comes out.
+
+RLlib's `FaultTolerantActorManager` was considered: it calls actors that all do the same, marks the
+unhealthy and probes them until they are back. Here a worker owns episodes, a silent one must die,
+and what matters is where its episodes go next; little of the manager would be used, at the price of
+importing RLlib into every driver.
+"""
+
+import os
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+
+from automem.engine.protocol import Engine
+from automem.errors import StoreError, UsageError
+from automem.rollout.episode import EpisodeResult, EpisodeStatus, result_of
+from automem.rollout.finish import read_done
+from automem.rollout.meter import WorkerStats
+from automem.rollout.progress import Ledger, Progress
+from automem.rollout.spec import EpisodeKey, RolloutSpec
+from automem.rollout.suspicion import Suspicion, record_conviction
+from automem.rollout.worker import Pulse, Worker
+
+PULSE_S = 1.0
+"""How long a worker without news waits with its pulse."""
+REPORT_S = 0.5
+DRAIN_S = 15.0
+STARTS_IN_VAIN = 3
+"""Workers in a row that die before their first pulse, after which the run gives up."""
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(slots=True, eq=False)
+class Hand:
+    """A worker actor as the driver knows it."""
+
+    actor: Any
+    started: Any
+    """Reference to the result of `start`."""
+    pulse: Any
+    """Reference to the pulse that is under way."""
+    heard_at: float
+    is_alone: bool = False
+    """Placed for one episode that may not share a worker."""
+    is_ready: bool = False
+    keys: dict[str, EpisodeKey] = field(default_factory=dict)
+    last: Pulse | None = None
+
+
+class Pool:
+    """Plays episodes on worker actors until all have come out; see the module's docstring."""
+
+    def __init__(
+        self,
+        spec: RolloutSpec,
+        run_dir: Path,
+        ledger: Ledger,
+        shared: Mapping[str, Engine],
+        should_stop: Callable[[], bool],
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self._spec = spec
+        self._run_dir = run_dir
+        self._ledger = ledger
+        self._shared = dict(shared)
+        self._should_stop = should_stop
+        self._on_progress = on_progress
+        self._hands: list[Hand] = []
+        self._todo: deque[EpisodeKey] = deque()
+        self._todo_alone: deque[EpisodeKey] = deque()
+        self._suspicion = Suspicion(spec.watchdog.strikes)
+        self._stats_of_the_gone = WorkerStats()
+        self._starts_in_vain = 0
+        self._began = self._reported = time.monotonic()
+        self.restarts = 0
+        actor = ray.remote(Worker)
+        self._actor_class = actor.options(
+            num_cpus=spec.worker_cpus, max_restarts=0, max_concurrency=10_000
+        )
+
+    @property
+    def stats(self) -> WorkerStats:
+        """Totals over all workers, the gone ones included."""
+        total = self._stats_of_the_gone
+        for hand in self._hands:
+            if hand.last is not None:
+                total = total.plus(hand.last.stats)
+        return total
+
+    def play(self, keys: Sequence[EpisodeKey]) -> None:
+        """Until every one of `keys` has come out, or a stop was asked for."""
+        self._todo.extend(keys)
+        try:
+            while self._todo or self._todo_alone or any(hand.keys for hand in self._hands):
+                if self._should_stop():
+                    self._drain()
+                    return
+                self._place()
+                self._hand_out()
+                self._listen()
+                self._kill_the_silent()
+                self._report()
+        finally:
+            self._report(is_last=True)
+            for hand in self._hands:
+                self._kill(hand)
+
+    # Placing and handing out
+
+    def _place(self) -> None:
+        """Bring the workers up to the number that the work asks for."""
+        shared = [hand for hand in self._hands if not hand.is_alone]
+        wanted = len(self._todo) + sum(len(hand.keys) for hand in shared)
+        for _ in range(len(shared), min(self._spec.workers, wanted)):
+            self._start_worker()
+        alone = sum(hand.is_alone for hand in self._hands)
+        while self._todo_alone and alone < max(1, self._spec.workers):
+            self._give(self._start_worker(is_alone=True), [self._todo_alone.popleft()])
+            alone += 1
+
+    def _start_worker(self, is_alone: bool = False) -> Hand:
+        actor = self._actor_class.remote(self._spec, str(self._run_dir), self._shared)
+        started = actor.start.remote()
+        hand = Hand(actor, started, started, time.monotonic(), is_alone)
+        self._hands.append(hand)
+        return hand
+
+    def _hand_out(self) -> None:
+        """Spread what is to do evenly, as far as the workers have room."""
+        hands = [hand for hand in self._hands if not hand.is_alone]
+        if not self._todo or not hands:
+            return
+        load = len(self._todo) + sum(len(hand.keys) for hand in hands)
+        share = min(self._spec.sessions_per_worker, ceil(load / len(hands)))
+        for hand in hands:
+            room = min(share - len(hand.keys), len(self._todo))
+            if room > 0:
+                self._give(hand, [self._todo.popleft() for _ in range(room)])
+
+    def _give(self, hand: Hand, keys: list[EpisodeKey]) -> None:
+        for key in keys:
+            hand.keys[self._spec.episode_id(key)] = key
+        if hand.is_ready:
+            hand.actor.play.remote(keys)
+
+    # Listening
+
+    def _listen(self) -> None:
+        """Wait a moment for pulses; hear those that came."""
+        pulses = {hand.pulse: hand for hand in self._hands}
+        ready, _ = ray.wait(list(pulses), num_returns=1, timeout=REPORT_S)
+        if len(pulses) > 1:
+            ready, _ = ray.wait(list(pulses), num_returns=len(pulses), timeout=0)
+        for reference in ready:
+            self._hear(pulses[reference])
+
+    def _hear(self, hand: Hand) -> None:
+        try:
+            pulse: Pulse | None = ray.get(hand.pulse)
+        except ray.exceptions.RayActorError as error:
+            self._lose(hand, f"its worker died: {_first_line(error)}")
+            return
+        except ray.exceptions.RayTaskError as error:
+            self._refuse_start(hand, error)
+            return
+        hand.heard_at = time.monotonic()
+        if pulse is None:
+            hand.is_ready = True
+            self._starts_in_vain = 0
+            hand.actor.play.remote(list(hand.keys.values()))
+        else:
+            hand.last = pulse
+            self._take(pulse, hand)
+        hand.pulse = hand.actor.pulse.remote(PULSE_S)
+        if hand.is_alone and not hand.keys:
+            self._remove(hand)
+
+    def _take(self, pulse: Pulse, hand: Hand) -> None:
+        for result in pulse.finished:
+            hand.keys.pop(result.episode, None)
+            self._ledger.add(result)
+
+    def _refuse_start(self, hand: Hand, error: ray.exceptions.RayTaskError) -> None:
+        """A worker raised instead of starting: bad input is told, the rest is tried again."""
+        cause = error.cause if isinstance(error.cause, Exception) else error
+        if isinstance(cause, UsageError):
+            raise cause
+        self._lose(hand, f"its worker did not start: {_first_line(cause)}")
+
+    # Losing
+
+    def _kill_the_silent(self) -> None:
+        now, watchdog = time.monotonic(), self._spec.watchdog
+        for hand in list(self._hands):
+            limit_s = watchdog.silent_s + PULSE_S if hand.is_ready else watchdog.start_s
+            if now - hand.heard_at > limit_s:
+                self._kill_process(hand)
+                self._lose(hand, f"its worker gave no sign of life for {limit_s:.0f} s")
+
+    def _lose(self, hand: Hand, reason: str) -> None:
+        """The worker is gone; its episodes go on elsewhere, from their journals."""
+        self._remove(hand)
+        self.restarts += 1
+        if not hand.is_ready:
+            self._starts_in_vain += 1
+        gives_up = self._starts_in_vain >= STARTS_IN_VAIN
+        for episode, key in hand.keys.items():
+            directory = self._run_dir / "episodes" / episode
+            done = self._done(directory)
+            if done is not None:
+                self._ledger.add(done)
+            elif gives_up:
+                self._ledger.add(EpisodeResult(episode, EpisodeStatus.PENDING, reason=reason))
+            elif hand.is_alone and hand.is_ready:
+                self._convict(directory, reason)
+            else:
+                self._requeue(key, directory, is_suspect=hand.is_ready)
+        if gives_up:
+            self._give_up(reason)
+
+    def _requeue(self, key: EpisodeKey, directory: Path, is_suspect: bool) -> None:
+        if is_suspect:
+            self._suspicion.note_loss(directory)
+        alone = self._suspicion.must_play_alone(directory.name)
+        (self._todo_alone if alone else self._todo).append(key)
+
+    def _convict(self, directory: Path, reason: str) -> None:
+        """It had a worker to itself and the worker is gone: its world is broken."""
+        error = f"alone in a worker, {reason}"
+        with suppress(StoreError):
+            record_conviction(directory, error)
+        self._ledger.add(
+            EpisodeResult(directory.name, EpisodeStatus.PENDING, reason=f"world: {error}")
+        )
+
+    def _give_up(self, reason: str) -> None:
+        """No worker comes up any more: what is left to do stays pending."""
+        for key in [*self._todo, *self._todo_alone]:
+            episode = self._spec.episode_id(key)
+            self._ledger.add(EpisodeResult(episode, EpisodeStatus.PENDING, reason=reason))
+        self._todo.clear()
+        self._todo_alone.clear()
+
+    def _done(self, directory: Path) -> EpisodeResult | None:
+        try:
+            done = read_done(directory)
+        except StoreError:
+            return None
+        return result_of(done) if done is not None else None
+
+    def _remove(self, hand: Hand) -> None:
+        if hand in self._hands:
+            self._hands.remove(hand)
+        if hand.last is not None:
+            self._stats_of_the_gone = self._stats_of_the_gone.plus(hand.last.stats)
+        self._kill(hand)
+
+    def _kill(self, hand: Hand) -> None:
+        ray.kill(hand.actor, no_restart=True)
+
+    def _kill_process(self, hand: Hand) -> None:
+        """A stopped process does not read Ray's messages; on this machine there is a better way."""
+        if hand.last is not None and hand.last.host == socket.gethostname():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(hand.last.pid, signal.SIGKILL)
+
+    # Ending and telling
+
+    def _drain(self) -> None:
+        """Ask every worker to stop where it stands, and hear what still came out."""
+        answers = {hand.actor.drain.remote(): hand for hand in self._hands if hand.is_ready}
+        ready: list[Any] = []
+        if answers:
+            ready, _ = ray.wait(list(answers), num_returns=len(answers), timeout=DRAIN_S)
+        for reference in ready:
+            with suppress(ray.exceptions.RayError):
+                pulse = ray.get(reference)
+                answers[reference].last = pulse
+                self._take(pulse, answers[reference])
+
+    def _report(self, is_last: bool = False) -> None:
+        now = time.monotonic()
+        if self._on_progress is None or not (is_last or now - self._reported >= REPORT_S):
+            return
+        self._reported = now
+        pulses = [hand.last for hand in self._hands if hand.last is not None]
+        self._on_progress(
+            self._ledger.progress(
+                running=sum(pulse.running for pulse in pulses),
+                stats=self.stats,
+                wall_s=now - self._began,
+                restarts=self.restarts,
+                stragglers=tuple(late for pulse in pulses for late in pulse.stragglers),
+            )
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

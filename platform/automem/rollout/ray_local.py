@@ -1,0 +1,58 @@
+"""Ray for a rollout: the cluster that is there, else a small quiet one on this machine.
+
+A Ray port is an open shell, so a local cluster gets token authentication, no dashboard, and a token
+file that only its owner can read. A cluster named by `RAY_ADDRESS`, or one that the caller has
+already connected to, is taken as it is.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+OBJECT_STORE_BYTES = 100_000_000
+"""Only specs and pulses pass through it; Ray's own default is a third of the memory."""
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Ray is up inside; what was started here ends with it."""
+    import_ray_with_token()
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    _start(ray)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def import_ray_with_token() -> None:
+    """Ask for token authentication; Ray reads the variable when it is first imported."""
+    if not os.environ.get("RAY_ADDRESS"):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def _start(ray: "object") -> None:
+    from ray import init
+
+    if os.environ.get("RAY_ADDRESS"):
+        init(log_to_driver=False, logging_level=logging.ERROR)
+        return
+    token = Path.home() / ".ray" / "auth_token"
+    token.parent.mkdir(mode=0o700, exist_ok=True)
+    init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=OBJECT_STORE_BYTES,
+    )
+    if token.exists() and token.stat().st_mode & 0o077:
+        token.chmod(0o600)

@@ -1,0 +1,142 @@
+"""A rollout from start to end: `run_rollout` begins a run, `resume_run` plays on.
+
+Promise: whatever ends the driver (an end, Ctrl-C, a kill), the run directory is all that a resume
+needs, and it plays each episode on from its last record. The first Ctrl-C stops workers where they
+stand; the second ends the driver at once; neither loses a record.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from automem.errors import UsageError
+from automem.rollout.engines import all_local, close_shared_engines, start_shared_engines
+from automem.rollout.episode import EpisodeResult, EpisodeStatus, result_of
+from automem.rollout.finish import read_done
+from automem.rollout.interrupt import StopRequest, stop_on_signal
+from automem.rollout.meter import WorkerStats
+from automem.rollout.progress import Ledger, Progress, RunResult
+from automem.rollout.ray_local import connected
+from automem.rollout.run_dir import add_measurements, create_run, locked, read_run
+from automem.rollout.spec import EpisodeKey, RolloutSpec
+from automem.rollout.worker import Worker
+
+OnProgress = Callable[[Progress], None]
+
+
+def run_rollout(
+    spec: RolloutSpec, run_dir: Path, on_progress: OnProgress | None = None
+) -> RunResult:
+    """Play `spec` in `run_dir`, which must not hold a run yet (UsageError)."""
+    if not (Path(spec.scaffold) / "scaffold.yaml").is_file():
+        raise UsageError(f"{spec.scaffold} is no scaffold: it has no scaffold.yaml")
+    run_dir = run_dir.absolute()
+    with locked(run_dir):
+        create_run(run_dir, spec)
+        return _play(spec, run_dir, on_progress)
+
+
+def resume_run(
+    run_dir: Path, on_progress: OnProgress | None = None, workers: int | None = None
+) -> RunResult:
+    """Play on what is not finished in `run_dir`; `workers` where it is to differ from before."""
+    run_dir = run_dir.absolute()
+    spec = read_run(run_dir).spec
+    if workers is not None:
+        import msgspec
+
+        spec = msgspec.structs.replace(spec, workers=workers)
+    with locked(run_dir):
+        return _play(spec, run_dir, on_progress)
+
+
+def _play(spec: RolloutSpec, run_dir: Path, on_progress: OnProgress | None) -> RunResult:
+    began = time.monotonic()
+    ledger = Ledger(len(spec.episodes))
+    keys = _unfinished(spec, run_dir, ledger)
+    stats, restarts, interrupted = WorkerStats(), 0, False
+    if keys:
+        with stop_on_signal() as stop:
+            if spec.workers == 0:
+                stats = asyncio.run(_play_here(spec, run_dir, keys, ledger, stop, on_progress))
+            else:
+                stats, restarts = _play_on_workers(spec, run_dir, keys, ledger, stop, on_progress)
+            interrupted = stop.is_set
+    wall_s = time.monotonic() - began
+    add_measurements(run_dir, wall_s, stats, restarts)
+    return RunResult(
+        episodes=tuple(_result(spec, key, ledger) for key in spec.episodes),
+        interrupted=interrupted,
+        wall_s=wall_s,
+        stats=stats,
+        restarts=restarts,
+    )
+
+
+def _unfinished(spec: RolloutSpec, run_dir: Path, ledger: Ledger) -> list[EpisodeKey]:
+    """What is still to be played; the rest is entered in the ledger."""
+    keys = []
+    for key in spec.episodes:
+        done = read_done(run_dir / "episodes" / spec.episode_id(key))
+        if done is None:
+            keys.append(key)
+        else:
+            ledger.add(result_of(done))
+    return keys
+
+
+def _result(spec: RolloutSpec, key: EpisodeKey, ledger: Ledger) -> EpisodeResult:
+    episode = spec.episode_id(key)
+    interrupted = EpisodeResult(episode, EpisodeStatus.PENDING, reason="the run was stopped")
+    return ledger.results.get(episode, interrupted)
+
+
+def _play_on_workers(
+    spec: RolloutSpec,
+    run_dir: Path,
+    keys: Sequence[EpisodeKey],
+    ledger: Ledger,
+    stop: StopRequest,
+    on_progress: OnProgress | None,
+) -> tuple[WorkerStats, int]:
+    """Totals and lost workers."""
+    with connected():
+        from automem.rollout.pool import Pool
+
+        shared = start_shared_engines(spec)
+        try:
+            pool = Pool(spec, run_dir, ledger, shared, stop, on_progress)
+            pool.play(keys)
+            return pool.stats, pool.restarts
+        finally:
+            close_shared_engines(shared)
+
+
+async def _play_here(
+    spec: RolloutSpec,
+    run_dir: Path,
+    keys: Sequence[EpisodeKey],
+    ledger: Ledger,
+    stop: StopRequest,
+    on_progress: OnProgress | None,
+) -> WorkerStats:
+    """The same on a worker in this process: no Ray, and nobody to watch over a hung world."""
+    began = time.monotonic()
+    worker = Worker(all_local(spec), str(run_dir))
+    await worker.start()
+    await worker.play(list(keys))
+    left = len(keys)
+    while left and not stop():
+        pulse = await worker.pulse(0.25)
+        left -= len(pulse.finished)
+        for result in pulse.finished:
+            ledger.add(result)
+        if on_progress is not None:
+            wall_s = time.monotonic() - began
+            progress = ledger.progress(pulse.running, pulse.stats, wall_s, 0, pulse.stragglers)
+            on_progress(progress)
+    pulse = await worker.drain()
+    for result in pulse.finished:
+        ledger.add(result)
+    return pulse.stats

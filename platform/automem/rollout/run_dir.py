@@ -1,0 +1,135 @@
+"""A run's folder: who owns it, what was asked for, what was measured.
+
+One process at a time: `run.lock` is held by flock, so a killed owner frees it. `run.json` holds the
+spec, so a resume needs nothing else, and the run's own measurements, added up over its resumes.
+"""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from automem.errors import StoreError, UsageError
+from automem.rollout.meter import WorkerStats
+from automem.rollout.spec import RolloutSpec
+
+RUN_FILE = "run.json"
+LOCK_FILE = "run.lock"
+SCHEMA = 1
+
+
+class PlannedEpisode(msgspec.Struct, frozen=True):
+    """One line of the plan, by the id that names its folder."""
+
+    episode: str
+    seed: int
+    replicate: int
+
+
+class RunFile(msgspec.Struct, frozen=True):
+    """`run.json`."""
+
+    schema: int
+    created: float
+    episodes: tuple[PlannedEpisode, ...]
+    spec: RolloutSpec
+    wall_s: float = 0.0
+    """Seconds that drivers have run, killed ones left out."""
+    platform_cpu_s: float = 0.0
+    """CPU time of the workers without that of the worlds."""
+    platform_ms_per_step: float = 0.0
+    steps_measured: int = 0
+    """Steps that the two figures above are over."""
+    restarts: int = 0
+
+
+def create_run(run_dir: Path, spec: RolloutSpec) -> None:
+    """Write down what is to be played. UsageError where the folder already holds a run."""
+    if (run_dir / RUN_FILE).exists() or (run_dir / "episodes").exists():
+        raise UsageError(
+            f"{run_dir} already holds a run: continue it with `automem resume {run_dir}`, or "
+            "choose another run.dir"
+        )
+    ids = [spec.episode_id(key) for key in spec.episodes]
+    if not ids or len(set(ids)) < len(ids):
+        raise UsageError("a run needs at least one episode, and each of them once")
+    planned = tuple(
+        PlannedEpisode(name, key.seed, key.replicate)
+        for name, key in zip(ids, spec.episodes, strict=True)
+    )
+    _write(run_dir, RunFile(SCHEMA, time.time(), planned, spec))
+
+
+def read_run(run_dir: Path) -> RunFile:
+    """What `create_run` wrote. UsageError where there is no run, StoreError where it is damaged."""
+    try:
+        return msgspec.json.decode((run_dir / RUN_FILE).read_bytes(), type=RunFile)
+    except FileNotFoundError:
+        raise UsageError(
+            f"{run_dir} holds no run (it has no {RUN_FILE}): start one with `automem rollout`"
+        ) from None
+    except msgspec.DecodeError as error:
+        raise StoreError(f"{run_dir / RUN_FILE} cannot be read: {error}") from error
+
+
+def add_measurements(run_dir: Path, wall_s: float, stats: WorkerStats, restarts: int) -> None:
+    """Add what one driver has measured."""
+    run = read_run(run_dir)
+    cpu_s = run.platform_cpu_s + stats.cpu_s
+    steps = run.steps_measured + stats.steps
+    _write(
+        run_dir,
+        msgspec.structs.replace(
+            run,
+            wall_s=run.wall_s + wall_s,
+            platform_cpu_s=cpu_s,
+            platform_ms_per_step=1000 * cpu_s / steps if steps else 0.0,
+            steps_measured=steps,
+            restarts=run.restarts + restarts,
+        ),
+    )
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Own the run. UsageError, naming the owner, where another process does."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(run_dir / LOCK_FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(_owned(run_dir, descriptor)) from None
+        os.ftruncate(descriptor, 0)
+        owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+        os.pwrite(descriptor, msgspec.json.encode(owner), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _owned(run_dir: Path, descriptor: int) -> str:
+    try:
+        owner: Any = msgspec.json.decode(os.pread(descriptor, 4096, 0))
+        who = f"process {owner['pid']} on {owner['host']}"
+    except (msgspec.DecodeError, KeyError, TypeError):
+        who = "another process"
+    return (
+        f"{run_dir} is being played by {who}: wait for it, stop it with Ctrl-C, or choose another "
+        "run.dir"
+    )
+
+
+def _write(run_dir: Path, run: RunFile) -> None:
+    temporary = run_dir / f".{RUN_FILE}.{os.getpid()}"
+    try:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(run)) + b"\n")
+        os.replace(temporary, run_dir / RUN_FILE)
+    except OSError as error:
+        raise StoreError(f"{run_dir / RUN_FILE} cannot be written: {error}") from error

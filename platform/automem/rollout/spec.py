@@ -1,0 +1,109 @@
+"""What a rollout is, as plain data: small, picklable, kept in `run.json` so that a resume needs
+nothing else.
+
+Parts are named by a `_target_` and its arguments, as in the configuration tree; workers build them
+locally. Nothing in here is ever a live object.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class WorldSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The world that every episode of the run plays."""
+
+    name: str
+    target: dict[str, Any]
+    """`_target_` of an `automem.world.World` and its arguments."""
+
+
+class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An engine, by target and by where it lives."""
+
+    target: dict[str, Any]
+    """`_target_` of an `automem.engine.protocol.Engine` and its arguments."""
+    placement: Literal["worker", "actor"] = "actor"
+    """`worker`: each worker builds its own (clients, scripts); `actor`: one, shared by all."""
+    num_cpus: float = 0.0
+    """Ray resources that the actor reserves; 0 since a local run has nobody to share with."""
+    num_gpus: float = 0.0
+    adapters: dict[str, str] = {}
+    """Adapter versions to load: name to folder."""
+
+
+class RoleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who answers in one role."""
+
+    engine: str
+    """Key of `RolloutSpec.engines`."""
+    adapter: str | None = None
+    sampling: dict[str, Any] = {}
+    """Fields of `Sampling`."""
+
+
+class EpisodeKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One episode of the run."""
+
+    seed: int
+    replicate: int = 0
+
+
+class Deadlines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long anything may take before it counts as broken."""
+
+    call_s: float = 120.0
+    """One model call, retries inside the engine included."""
+    step_s: float = 900.0
+    """One step: every model call of its LOG and PLAN."""
+    patience_s: float = 300.0
+    """An episode that keeps failing without a new step is given up as pending after this."""
+    world_attempts: int = 3
+    """Fresh worlds that a step may break before the episode is given up as pending."""
+
+
+class Watchdog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a worker is taken for dead."""
+
+    silent_s: float = 60.0
+    """Without a sign of life for so long it is killed: some world hangs in it."""
+    start_s: float = 180.0
+    """The same until its first sign of life (imports, models)."""
+    strikes: int = 2
+    """Losses of a worker that an episode may be under suspicion for before it plays alone."""
+    straggler_s: float = 60.0
+    """An episode without a new step for so long is reported."""
+
+
+class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See the module's docstring."""
+
+    world: WorldSpec
+    engines: dict[str, EngineSpec]
+    memory: RoleSpec
+    gameplay: RoleSpec
+    scaffold: str
+    """Path of the scaffold's folder."""
+    episodes: tuple[EpisodeKey, ...]
+    agent: dict[str, Any] = {}
+    """Fields of `AgentOptions`."""
+    policy: str = ""
+    """Name of the policy version; empty: model, scaffold and adapter."""
+    run_seed: int = 0
+    max_steps: int = 0
+    """Cap on game actions; 0: the world's own."""
+    workers: int = 1
+    """Worker processes; 0 plays in this process, without Ray (tests, tiny runs)."""
+    sessions_per_worker: int = 256
+    worker_cpus: float = 0.01
+    """CPUs that Ray reserves per worker: small, since a worker mostly waits for its engine."""
+    deadlines: Deadlines = Deadlines()
+    watchdog: Watchdog = Watchdog()
+    fsync: bool = False
+    """Survive power cuts, not only kills."""
+    segments_url: str = ""
+    """fsspec URL under which journals are copied as they grow; empty: only the local disk."""
+
+    def episode_id(self, key: EpisodeKey) -> str:
+        """`<world>-<seed>-<replicate>`: names the episode's folder and tables."""
+        return f"{self.world.name}-{key.seed}-{key.replicate}"

@@ -1,0 +1,143 @@
+"""A worker: one process, one event loop, hundreds of episodes.
+
+It gets specs and builds its parts here; it is told which episodes to play and asked, by `pulse`,
+how they stand. A pulse is the heartbeat, too: worlds are stepped in the loop, so a world that hangs
+keeps the pulse from being answered, and the pool kills the process. Nothing needs to be saved when
+that happens, or when the worker is drained: the journals hold everything.
+
+The class knows no Ray. `pool` makes an actor of it; `run` uses it directly for `workers=0`.
+"""
+
+import asyncio
+import os
+import resource
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from automem.engine.protocol import Engine
+from automem.errors import InfrastructureError
+from automem.rollout.engines import build_own_engines
+from automem.rollout.episode import EpisodeResult, EpisodeStatus, play_episode
+from automem.rollout.meter import EpisodeMeter, WorkerMeter, WorkerStats
+from automem.rollout.parts import Parts, build_parts
+from automem.rollout.spec import EpisodeKey, RolloutSpec
+
+SHORTEST_PULSE_S = 0.05
+"""Pulses are answered at most so often, however fast episodes finish."""
+
+
+class Straggler(msgspec.Struct, frozen=True):
+    """An episode that has not finished a step for a while."""
+
+    episode: str
+    step: int
+    idle_s: float
+
+
+class Pulse(msgspec.Struct, frozen=True):
+    """A worker's sign of life."""
+
+    host: str
+    pid: int
+    finished: tuple[EpisodeResult, ...]
+    """Episodes that came out since the last pulse, one way or another."""
+    running: int
+    stats: WorkerStats
+    stragglers: tuple[Straggler, ...] = ()
+
+
+class Worker:
+    """See the module's docstring."""
+
+    def __init__(
+        self, spec: RolloutSpec, run_dir: str, shared: Mapping[str, Engine] | None = None
+    ) -> None:
+        """`shared`: engines that live in actors of their own, by name."""
+        self._spec = spec
+        self._run_dir = Path(run_dir)
+        self._shared = dict(shared or {})
+        self._own: dict[str, Engine] = {}
+        self._parts: Parts | None = None
+        self._meter = WorkerMeter()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._meters: dict[str, EpisodeMeter] = {}
+        self._finished: list[EpisodeResult] = []
+        self._slots = asyncio.Semaphore(spec.sessions_per_worker)
+        self._news = asyncio.Event()
+
+    async def start(self) -> None:
+        """Build engines and parts; what they raise goes to the caller."""
+        _allow_many_files()
+        self._own = await build_own_engines(self._spec)
+        self._parts = await build_parts(self._spec, {**self._shared, **self._own})
+
+    async def play(self, keys: list[EpisodeKey]) -> None:
+        """Take on more episodes; returns at once."""
+        for key in keys:
+            episode = self._spec.episode_id(key)
+            self._tasks[episode] = asyncio.create_task(self._play(key, episode))
+
+    async def pulse(self, wait_s: float) -> Pulse:
+        """How things stand: at once where an episode came out, else after `wait_s`."""
+        try:
+            await asyncio.wait_for(self._news.wait(), wait_s)
+            await asyncio.sleep(SHORTEST_PULSE_S)
+        except TimeoutError:
+            pass
+        self._news.clear()
+        finished, self._finished = tuple(self._finished), []
+        return Pulse(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            finished=finished,
+            running=len(self._tasks),
+            stats=self._meter.stats(),
+            stragglers=self._stragglers(),
+        )
+
+    async def drain(self) -> Pulse:
+        """Stop where things stand; everything stays resumable."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for engine in self._own.values():
+            await engine.close()
+        return await self.pulse(0.0)
+
+    async def _play(self, key: EpisodeKey, episode: str) -> None:
+        meter = EpisodeMeter(self._meter)
+        try:
+            async with self._slots:
+                if self._parts is None:
+                    raise InfrastructureError("this worker was not started")
+                self._meters[episode] = meter
+                meter.moved_at = time.monotonic()
+                result = await play_episode(self._parts, key, self._run_dir, meter)
+        except InfrastructureError as error:
+            result = EpisodeResult(episode, EpisodeStatus.PENDING, reason=str(error))
+        finally:
+            meter.settle()
+            self._tasks.pop(episode, None)
+            self._meters.pop(episode, None)
+        self._finished.append(result)
+        self._news.set()
+
+    def _stragglers(self) -> tuple[Straggler, ...]:
+        now, limit_s = time.monotonic(), self._spec.watchdog.straggler_s
+        return tuple(
+            Straggler(episode, meter.step, now - meter.moved_at)
+            for episode, meter in self._meters.items()
+            if now - meter.moved_at > limit_s
+        )
+
+
+def _allow_many_files() -> None:
+    """Each episode holds a journal and a memory folder open: raise the soft limit to the hard."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
