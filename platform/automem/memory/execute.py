@@ -187,7 +187,7 @@ class Executor:
                 edit = self._delete(op)
         if edit is None:
             return OpResult(OpStatus.UNCHANGED, "unchanged"), None
-        self._check_quota(edit)
+        self.check_quota(edit)
         return OpResult(OpStatus.OK, "ok"), edit
 
     def _append(self, op: Append) -> Edit:
@@ -252,7 +252,8 @@ class Executor:
             raise self._missing(op.file)
         return Edit(op.file, deletes=True)
 
-    def _check_quota(self, edit: Edit) -> None:
+    def check_quota(self, edit: Edit) -> None:
+        """OpRefused where the folder may not hold what `edit` would make of it."""
         if edit.deletes:
             return
         quota, sizes = self._sandbox.quota, self._sandbox.sizes()

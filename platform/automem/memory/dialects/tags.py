@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from automem.memory.dialects.base import Commit, Done, Item, Malformed, Reply, ToolCallLike, Value
+from automem.memory.dialects.commit import read_commit
 from automem.memory.dialects.results import results_message
 from automem.memory.ops import (
     OPS,
@@ -69,17 +70,6 @@ _ESCAPED = re.compile(r"\\([|<\\\s])")
 _BAR = re.compile(r"((?:[^\\|]++|\\.)*+)\|", re.DOTALL)
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _FENCE = re.compile(r"\s*`+[a-zA-Z]*\s*\Z")
-
-_PLACEHOLDER = re.compile(
-    r"""[\s<\[{("'`|*_]*
-        ((your|the|an?|one|game|chosen|next|valid|exact)[\s_-]+)*
-        actions?
-        ([\s_-]+(here|name|text|string))?
-        [\s>\]})"'`|*_.]*
-        | [\s<\[{("'`]* (\.\.+|…) [\s>\]})"'`]*""",
-    re.IGNORECASE | re.VERBOSE,
-)
-"""What prompts put where the action belongs: a model that echoes it has not decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +241,7 @@ def _value(name: str, body: str) -> Value:
     """The operation in a body, or what is wrong with it."""
     wrong = Malformed(f"{name} is written {form(name)}")
     if name == "ACTION":
-        return _commit(body)
+        return read_commit(body, _unescape(body))
     fields = _split(body, len(_FIELDS[name]), exact=name in ("READ", "CREATE", "DELETE", "REPLACE"))
     if fields is None or not fields[0]:
         return wrong
@@ -261,13 +251,6 @@ def _value(name: str, body: str) -> Value:
         return Tail(fields[0], int(fields[1]))
     op: AnyOp = OPS[name](*fields)  # type: ignore[assignment]
     return op
-
-
-def _commit(body: str) -> Commit | Malformed:
-    action = _unescape(body)
-    if not action or _PLACEHOLDER.fullmatch(body.strip()):
-        return Malformed(f"that is no action; write a real one between <|ACTION|> and {END}")
-    return Commit(action)
 
 
 def _split(body: str, count: int, exact: bool) -> list[str] | None:
