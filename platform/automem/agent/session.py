@@ -18,15 +18,11 @@ from automem.agent.recorder import RECENT_STEPS, History, LastStep, Recorder
 from automem.agent.roles import AgentOptions, Roles
 from automem.agent.routines import Answered, Moment, RoutineRunner
 from automem.agent.scaffold import Scaffold
-from automem.errors import UsageError, WorldError
-from automem.memory.dialects.base import Dialect
-from automem.memory.dialects.tags import TagsDialect
-from automem.memory.dialects.tools import ToolsDialect
+from automem.errors import WorldError
+from automem.memory.dialects import make_dialect
 from automem.memory.ops import Edit
 from automem.memory.sandbox import Sandbox
 from automem.trace.events import EpisodeStarted, MemoryChanged, Observed, Outcome
-
-DIALECTS: dict[str, type[Dialect]] = {"tags": TagsDialect, "tools": ToolsDialect}
 
 
 class AgentSession:
@@ -43,16 +39,12 @@ class AgentSession:
         history: History | None = None,
     ) -> None:
         options = options or AgentOptions()
-        if options.dialect not in DIALECTS:
-            raise UsageError(
-                f"no dialect {options.dialect!r}; there are {', '.join(sorted(DIALECTS))}"
-            )
         self.spec = spec
         self._scaffold = scaffold
         self._has_memory = options.memory == "files"
         self._record = SessionRecord(recorder, sandbox, history)
         self._sandbox = sandbox
-        dialect = DIALECTS[options.dialect]()
+        dialect = make_dialect(options.dialect)
         prompts = Prompts(scaffold, dialect, spec.instruction, self._has_memory)
         self._routines = RoutineRunner(
             spec,

@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.agent_harness import (
     ByteRenderer,
@@ -14,15 +15,18 @@ from support.agent_harness import (
 )
 
 from automem.agent.prompt_view import PromptView
-from automem.agent.recorder import MemoryRecorder
+from automem.agent.recorder import History, MemoryRecorder
 from automem.agent.roles import AgentOptions
 from automem.agent.scaffold import FileSchema, Notice
 from automem.engine.protocol import GenerateRequest
 from automem.errors import PlayerError, UsageError, WorldError
-from automem.rollout.recovery import fold_events
+from automem.rollout import lease as leases
+from automem.rollout.journal import Journal
+from automem.rollout.recovery import recover
 from automem.trace.events import (
     CommitSource,
     Committed,
+    Event,
     MemoryChanged,
     Observed,
     OpDone,
@@ -47,6 +51,15 @@ def diligent(view: PromptView, request: GenerateRequest) -> str:
 
 def events_of(recorder: MemoryRecorder, kind: type) -> list:
     return [event for event in recorder.events if isinstance(event, kind)]
+
+
+def through_a_journal(folder: Path, events: list[Event]) -> History | None:
+    """What a real journal that holds `events` folds to."""
+    journal = Journal(folder, leases.acquire(folder, 0))
+    for event in events:
+        journal.append(event)
+    journal.close()
+    return recover(folder).history
 
 
 async def test_nothing_is_written_before_the_world_has_answered(tmp_path: Path) -> None:
@@ -325,7 +338,7 @@ async def test_a_session_killed_after_any_event_goes_on_as_if_nothing_had_happen
         if history_events is not None:
             recorder.events = list(history_events)
             recorder.remember_blobs()
-            history = fold_events(history_events)
+            history = through_a_journal(tmp_path / f"journal-{next(counter)}", history_events)
         session, recorder, _ = make_session(
             tmp_path / str(next(counter)),
             SpyEngine(answer),
@@ -357,10 +370,8 @@ async def test_a_session_killed_after_any_event_goes_on_as_if_nothing_had_happen
         assert await run(whole[:length]) == whole, f"killed after event {length}"
 
 
-def _stable(event: object) -> object:
+def _stable(event: Event) -> Event:
     """Without the fields that clocks decide."""
-    import msgspec
-
     names = {"seconds", "time"} & set(getattr(event, "__struct_fields__", ()))
     return msgspec.structs.replace(event, **dict.fromkeys(names, 0.0))
 
@@ -370,6 +381,7 @@ async def test_a_world_that_does_not_replay_is_reported(tmp_path: Path) -> None:
     await session.start()
     await session.step("tick 0", Outcome(progression=0.0))
     events = recorder.events[:-1]
-    again, _, _ = make_session(tmp_path / "b", SpyEngine(diligent), history=fold_events(events))
+    history = through_a_journal(tmp_path / "journal", events)
+    again, _, _ = make_session(tmp_path / "b", SpyEngine(diligent), history=history)
     with pytest.raises(WorldError, match="did not replay"):
         await again.step("tick 1", Outcome(progression=0.0))
