@@ -102,17 +102,21 @@ def gone_landmarks(
     return gone
 
 
-def next_block(here: Place, seen: set[Place], heading: Place) -> Place | None:
-    """The unseen block to explore next: near, and rather ahead than behind."""
+def next_block(
+    here: Place, seen: set[Place], barred: set[Place], heading: Place
+) -> Place | None:
+    """The unseen block to explore next: near, rather ahead than behind, and away from `barred`
+    blocks, to which no way was found."""
     best: tuple[float, Place] | None = None
     for east in range(-_HALF // BLOCK_WIDTH, _HALF // BLOCK_WIDTH):
         for south in range(-(_HALF // BLOCK_HEIGHT), _HALF // BLOCK_HEIGHT):
             block = (east, south)
-            if block in seen:
+            if block in seen or block in barred:
                 continue
             middle = centre_of(block)
             ahead = (middle[0] - here[0]) * heading[0] + (middle[1] - here[1]) * heading[1]
             score = distance(middle, here) - 0.4 * ahead
+            score += 8 * sum(distance(block, other) <= 1 for other in barred)
             if best is None or score < best[0]:
                 best = (score, block)
     return best[1] if best else None

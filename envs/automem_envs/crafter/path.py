@@ -30,6 +30,7 @@ def first_step(
     came: dict[Place, str] = {start: ""}
     queue = deque([(start, 0)])
     best: tuple[float, str] | None = None
+    steps_to = {heading: neighbour(start, heading) for heading in STEP}
     while queue:
         here, length = queue.popleft()
         for heading in STEP:
@@ -46,7 +47,7 @@ def first_step(
             if is_target:
                 return first
             left = min(distance(there, target) for target in targets)
-            score = left + 0.3 * length + penalty.get(there, 0)
+            score = left + 0.3 * length + penalty.get(there, 0) + penalty.get(steps_to[first], 0)
             if best is None or score < best[0]:
                 best = (score, first)
             queue.append((there, length + 1))

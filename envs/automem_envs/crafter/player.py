@@ -53,6 +53,8 @@ DISTIL_AT = 18
 _MOST_OPERATIONS = 16
 """In one turn; the starting scaffold allows no more."""
 _GOAL_KEY = "explore"
+_NO_WAY = "no way there"
+_NO_WAY_YET = "no way there without a pickaxe"
 _DIALECT = TagsDialect()
 
 
@@ -151,16 +153,21 @@ def _distilled(view: PromptView, recalled: Recalled) -> list[AnyOp]:
     remembered = read_keyed(
         line for result in view.results if result.name == "SEARCH" for line in result.lines
     )
-    seen = {block for word, block in remembered if word == SEEN}
+    no_way = _NO_WAY if "wood pickaxe" in recalled.steps[-1].sight.inventory else _NO_WAY_YET
+    blocks = {block: text for (word, block), text in remembered.items() if word == SEEN}
+    seen = {block for block, text in blocks.items() if text == "yes"}
+    barred = {block for block, text in blocks.items() if text == no_way}
     goal = _goal(view)
     found = dict.fromkeys(sorted(blocks_seen(recalled) - seen), "yes")
+    seen |= set(found)
     if goal is not None and is_stuck(recalled.trail):
-        found[block_of(goal)] = "no way there"
+        found[block_of(goal)] = no_way
+        barred.add(block_of(goal))
     operations: list[AnyOp] = [Write(ACTIONS_FILE, "\n".join(lines))]
     for name in sorted(recalled.achieved - _achieved(view)):
         operations.append(Upsert(PROGRESS_FILE, name, "done"))
-    if goal is None or block_of(goal) in seen | set(found):
-        operations += _new_goal(recalled, seen | set(found))
+    if goal is None or block_of(goal) in seen | barred:
+        operations += _new_goal(recalled, seen, barred)
     for block, text in found.items():
         operations.append(Upsert(MAP_FILE, f"{SEEN} {write_place(block)}", text))
     for kind, block in gone_landmarks(remembered, recalled):
@@ -171,11 +178,11 @@ def _distilled(view: PromptView, recalled: Recalled) -> list[AnyOp]:
     return operations
 
 
-def _new_goal(recalled: Recalled, seen: set[Place]) -> list[AnyOp]:
+def _new_goal(recalled: Recalled, seen: set[Place], barred: set[Place]) -> list[AnyOp]:
     """Where to explore next, as a line of the strategy file."""
     start, end = recalled.trail[0], recalled.trail[-1]
     direction = (_sign(end[0] - start[0]), _sign(end[1] - start[1]))
-    block = next_block(recalled.place, seen, direction)
+    block = next_block(recalled.place, seen, barred, direction)
     if block is None:
         return []
     return [Upsert(STRATEGY_FILE, _GOAL_KEY, write_place(centre_of(block)))]
