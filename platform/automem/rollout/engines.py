@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 import msgspec
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from automem.engine.protocol import Engine
-from automem.errors import UsageError
+from automem.errors import AutoMemError, UsageError
 from automem.rollout.spec import EngineSpec, RolloutSpec
 
 
@@ -14,7 +15,9 @@ def build_engine(spec: EngineSpec) -> Engine:
     """An engine in this process, from its spec. UsageError where its arguments are wrong."""
     try:
         engine: Engine = instantiate(spec.target, _convert_="all")
-    except TypeError as error:
+    except InstantiationException as error:
+        if isinstance(error.__cause__, AutoMemError):
+            raise error.__cause__ from error
         raise UsageError(f"engine {spec.target.get('_target_')}: {error}") from error
     return engine
 

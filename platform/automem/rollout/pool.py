@@ -15,6 +15,7 @@ importing RLlib into every driver.
 import os
 import signal
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +91,7 @@ class Pool:
         self._starts_in_vain = 0
         self._began = self._reported = time.monotonic()
         self.restarts = 0
-        actor = ray.remote(Worker)
+        actor: Any = ray.remote(Worker)
         self._actor_class = actor.options(
             num_cpus=spec.worker_cpus, max_restarts=0, max_concurrency=10_000
         )
@@ -136,7 +137,7 @@ class Pool:
             alone += 1
 
     def _start_worker(self, is_alone: bool = False) -> Hand:
-        actor = self._actor_class.remote(self._spec, str(self._run_dir), self._shared)
+        actor = self._actor_class.remote(self._spec, str(self._run_dir), self._shared, sys.path)
         started = actor.start.remote()
         hand = Hand(actor, started, started, time.monotonic(), is_alone)
         self._hands.append(hand)

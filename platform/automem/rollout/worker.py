@@ -12,19 +12,21 @@ import asyncio
 import os
 import resource
 import socket
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+from hydra.utils import get_class
 
 from automem.engine.protocol import Engine
-from automem.errors import InfrastructureError
+from automem.errors import InfrastructureError, UsageError
 from automem.rollout.engines import build_own_engines
 from automem.rollout.episode import EpisodeResult, EpisodeStatus, play_episode
 from automem.rollout.meter import EpisodeMeter, WorkerMeter, WorkerStats
 from automem.rollout.parts import Parts, build_parts
-from automem.rollout.spec import EpisodeKey, RolloutSpec
+from automem.rollout.spec import EpisodeKey, RolloutSpec, WorldSpec
 
 SHORTEST_PULSE_S = 0.05
 """Pulses are answered at most so often, however fast episodes finish."""
@@ -54,9 +56,15 @@ class Worker:
     """See the module's docstring."""
 
     def __init__(
-        self, spec: RolloutSpec, run_dir: str, shared: Mapping[str, Engine] | None = None
+        self,
+        spec: RolloutSpec,
+        run_dir: str,
+        shared: Mapping[str, Engine] | None = None,
+        import_path: Sequence[str] = (),
     ) -> None:
-        """`shared`: engines that live in actors of their own, by name."""
+        """`shared`: engines that live in actors of their own, by name. `import_path`: the driver's
+        `sys.path`, so that what can be imported there can be imported here."""
+        sys.path.extend(path for path in import_path if path not in sys.path)
         self._spec = spec
         self._run_dir = Path(run_dir)
         self._shared = dict(shared or {})
@@ -72,6 +80,7 @@ class Worker:
     async def start(self) -> None:
         """Build engines and parts; what they raise goes to the caller."""
         _allow_many_files()
+        _check_target(self._spec.world)
         self._own = await build_own_engines(self._spec)
         self._parts = await build_parts(self._spec, {**self._shared, **self._own})
 
@@ -134,6 +143,15 @@ class Worker:
             for episode, meter in self._meters.items()
             if now - meter.moved_at > limit_s
         )
+
+
+def _check_target(world: WorldSpec) -> None:
+    """UsageError where there is no such class: no episode can begin."""
+    target = world.target.get("_target_", "")
+    try:
+        get_class(target)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"world {world.name!r}: there is no class {target!r}: {error}") from error
 
 
 def _allow_many_files() -> None:
