@@ -209,14 +209,9 @@ class _Pass:
         }
         yield self._counted("ops", row)
 
-    def _sources(self, lines: dict[str, list[int]]) -> list[dict[str, int]]:
-        seen: dict[Writer, None] = {}
-        for file, numbers in lines.items():
-            for number in numbers:
-                writer = self.memory.writer(file, number)
-                if writer is not None:
-                    seen[writer] = None
-        return [msgspec.structs.asdict(writer) for writer in seen]
+    def _sources(self, lines: dict[str, list[int]]) -> list[dict[str, int] | None]:
+        writers = (self.memory.writer(file, n) for file, numbers in lines.items() for n in numbers)
+        return [None if writer is None else msgspec.structs.asdict(writer) for writer in writers]
 
     def _change(self, event: MemoryChanged) -> Iterator[Row]:
         self._apply(event.edit, Writer(event.step))

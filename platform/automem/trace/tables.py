@@ -110,9 +110,7 @@ OPS = (
     Column("result", _text, "What the model read as the answer."),
     Column("result_lines", pa.list_(_line_numbers), "Lines of memory that the result shows."),
     Column("cut", _int, "Lines that a cap left out of the result."),
-    Column(
-        "sources", pa.list_(_writer), "Who wrote the lines shown (their steps lie in the past)."
-    ),
+    Column("sources", pa.list_(_writer), "Who wrote each line shown, in order; turn -1: scaffold."),
     Column("edit", _edit, "The change of memory; null where there is none."),
     Column("written_lines", _int, "Lines that a writing operation wrote, or wrote again."),
     Column("redundant_lines", _int, "Of these, lines that already stood in the file."),
