@@ -109,12 +109,13 @@ class Prompts:
         return self._commit[forced]
 
     def _shown(self, sandbox: Sandbox) -> list[ShownFile]:
-        if not self._has_memory:
+        files = [file for file in self._scaffold.schema.files if file.show_last]
+        if not files or not self._has_memory:
             return []
         present = {file.name for file in sandbox.listing()}
         shown = []
-        for file in self._scaffold.schema.files:
-            if file.show_last and file.name in present:
+        for file in files:
+            if file.name in present:
                 lines = _text_of(sandbox, file.name).splitlines()
                 kept = lines if file.show_last < 0 else lines[-file.show_last :]
                 shown.append(ShownFile(file.name, "\n".join(kept)))

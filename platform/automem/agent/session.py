@@ -124,9 +124,10 @@ class AgentSession:
             self._record.recall(MemoryChanged)
         if self._record.is_replaying:
             return
-        lines = {file.name: file.lines for file in self._sandbox.listing()}
-        for file in self._scaffold.schema.files:
-            surplus = lines.get(file.name, 0) - file.keep_last if file.keep_last else 0
+        bounded = [file for file in self._scaffold.schema.files if file.keep_last]
+        lines = {file.name: file.lines for file in self._sandbox.listing()} if bounded else {}
+        for file in bounded:
+            surplus = lines.get(file.name, 0) - file.keep_last
             if surplus > 0:
                 text = self._sandbox.read_text(file.name)
                 end = 0
