@@ -102,9 +102,7 @@ def gone_landmarks(
     return gone
 
 
-def next_block(
-    here: Place, seen: set[Place], barred: set[Place], heading: Place
-) -> Place | None:
+def next_block(here: Place, seen: set[Place], barred: set[Place], heading: Place) -> Place | None:
     """The unseen block to explore next: near, rather ahead than behind, and away from `barred`
     blocks, to which no way was found."""
     best: tuple[float, Place] | None = None

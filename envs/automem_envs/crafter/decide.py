@@ -5,21 +5,12 @@ worthwhile thing in view or remembered, else exploring. A pure function; it play
 well, and is no measure of what memory is worth in Crafter.
 """
 
-import msgspec
-
-from automem_envs.crafter.notes import (
-    CREATURES,
-    FREE_GROUND,
-    STEP,
-    Place,
-    Recalled,
-    exact_offset,
-    likely_offsets,
-    neighbour,
-)
-from automem_envs.crafter.path import distance, first_step
+from automem_envs.crafter.notes import FREE_GROUND, STEP, Place, likely_offsets, neighbour
+from automem_envs.crafter.path import distance
 from automem_envs.crafter.recipes import Recipe
+from automem_envs.crafter.shelter import is_weak, rest
 from automem_envs.crafter.sight import Sight, Thing
+from automem_envs.crafter.walking import Known, go, move, move_if_safe, walk
 
 TOOLS = (
     "wood pickaxe",
@@ -37,34 +28,6 @@ _TOOL_FOR = {
     "iron": "stone pickaxe",
     "diamond": "iron pickaxe",
 }
-_BACK = {"west": "east", "east": "west", "north": "south", "south": "north"}
-
-
-class Known(msgspec.Struct):
-    """Everything a decision rests on."""
-
-    sight: Sight
-    recalled: Recalled
-    done: set[str]
-    """Achievements in plain words."""
-    places: dict[str, list[Place]]
-    """Remembered places by kind."""
-    goal: Place | None
-    """Where exploring leads."""
-    recipes: dict[str, Recipe]
-
-    def has(self, item: str) -> int:
-        """How many of an item are carried."""
-        return self.sight.inventory.get(item, 0)
-
-    def thing(self, kind: str) -> Thing | None:
-        """The nearest thing of a kind in view."""
-        return next((thing for thing in self.sight.things if thing.kind == kind), None)
-
-    def is_near(self, kind: str, within: int) -> bool:
-        """Whether a thing of a kind is in view so near."""
-        thing = self.thing(kind)
-        return thing is not None and thing.distance <= within
 
 
 def wanted_kinds(sight: Sight) -> list[str]:
@@ -93,8 +56,9 @@ def decide(known: Known) -> str:
         return "Sleep"
     return (
         _answer_danger(known)
+        or _eat_or_drink(known)
+        or rest(known)
         or _take_at_hand(known)
-        or _rest(known)
         or _craft(known)
         or _pursue(known)
         or _explore(known)
@@ -109,25 +73,51 @@ def _answer_danger(known: Known) -> str | None:
     for kind in ("zombie", "skeleton"):
         thing = known.thing(kind)
         if thing is not None and thing.distance == 1:
-            return _move(thing.direction)
+            return move(thing.direction)
     if sight.facing == "lava" and known.has("stone"):
         return "Place Stone"
+    skeleton = known.thing("skeleton") or known.thing("arrow")
+    if skeleton is not None and (is_weak(known) or "defeat skeleton" in known.done):
+        return _evade(known, skeleton)
     zombie = known.thing("zombie")
-    if zombie is not None and zombie.distance <= 3 and sight.vitals["health"] >= 4:
-        return _go(known, zombie)
+    if zombie is not None and zombie.distance <= 3 and not is_weak(known):
+        return go(known, zombie)
     return None
 
 
-def _take_at_hand(known: Known) -> str | None:
-    """What the square ahead offers."""
+def _evade(known: Known, shooter: Thing) -> str | None:
+    """Wall off what shoots, else walk out of its sight."""
     sight = known.sight
-    facing, vitals = sight.facing, sight.vitals
+    if sight.heading in shooter.direction and sight.facing in FREE_GROUND and known.has("stone"):
+        return "Place Stone"
+    here = known.recalled.place
+    offsets = likely_offsets(shooter)
+    east, south = offsets[len(offsets) // 2]
+    away = [(here[0] - 3 * _sign(east), here[1] - 3 * _sign(south))]
+    if east == 0:
+        away += [(here[0] - 4, here[1]), (here[0] + 4, here[1])]
+    if south == 0:
+        away += [(here[0], here[1] - 4), (here[0], here[1] + 4)]
+    return walk(known, away)
+
+
+def _sign(number: int) -> int:
+    return (number > 0) - (number < 0)
+
+
+def _eat_or_drink(known: Known) -> str | None:
+    """Food and water on the square ahead."""
+    facing, vitals = known.sight.facing, known.sight.vitals
     if facing == "water" and vitals["drink"] < _FULL:
-        return "Do"
-    if facing == "ripe plant":
         return "Do"
     if facing == "cow" and (vitals["food"] <= 6 or "eat cow" not in known.done):
         return "Do"
+    return "Do" if facing == "ripe plant" else None
+
+
+def _take_at_hand(known: Known) -> str | None:
+    """What else the square ahead offers."""
+    facing = known.sight.facing
     if facing == "tree" and known.has("wood") < _FULL and _needs_wood(known):
         return "Do"
     if facing in _TOOL_FOR and known.has(_TOOL_FOR[facing]) and known.has(facing) < _FULL:
@@ -144,55 +134,6 @@ def _take_at_hand(known: Known) -> str | None:
 
 def _needs_wood(known: Known) -> bool:
     return any(f"make {tool}" not in known.done and not known.has(tool) for tool in TOOLS)
-
-
-def _rest(known: Known) -> str | None:
-    """Sleep where it is safe, or anywhere when there is no strength left."""
-    vitals = known.sight.vitals
-    energy = vitals["energy"]
-    if energy >= _FULL or min(vitals["food"], vitals["drink"]) <= 2:
-        return None
-    if any(known.is_near(kind, 9) for kind in ("zombie", "skeleton", "arrow")):
-        return None
-    wish = 4 if "wake up" in known.done else 8
-    if energy > wish:
-        return None
-    if _is_sheltered(known):
-        return "Sleep"
-    if known.has("stone") and known.sight.facing in FREE_GROUND and _walls(known) == 3:
-        return "Place Stone"
-    if energy <= 4 and known.has("wood pickaxe") and known.is_near("stone", 6):
-        return _burrow(known)
-    if energy <= 1:
-        return "Sleep"
-    return None
-
-
-def _is_sheltered(known: Known) -> bool:
-    """No grass near, from which zombies come; or walls on all sides."""
-    return not known.is_near("grass", 5) or _walls(known) == 4
-
-
-def _walls(known: Known) -> int:
-    """How many of the four squares beside the player are known to be blocked."""
-    here = known.recalled.place
-    squares = known.recalled.squares
-    beside = (squares.get(neighbour(here, heading)) for heading in STEP)
-    return sum(
-        kind is not None and kind not in FREE_GROUND and kind not in CREATURES for kind in beside
-    )
-
-
-def _burrow(known: Known) -> str | None:
-    """Dig on into the stone."""
-    stone = known.thing("stone")
-    if stone is None:
-        return None
-    if known.sight.facing == "stone":
-        return "Do"
-    if known.sight.facing == "path":
-        return _move_if_safe(known, known.sight.heading)
-    return _go(known, stone)
 
 
 def _craft(known: Known) -> str | None:
@@ -240,9 +181,9 @@ def _provide(known: Known, missing: list[str], recipe: Recipe) -> str | None:
     for kind in missing:
         thing = known.thing(kind)
         if thing is not None:
-            return _go(known, thing)
+            return go(known, thing)
         if near[kind]:
-            return _walk(known, near[kind])
+            return walk(known, near[kind])
     return _place(known, absent[0])
 
 
@@ -263,7 +204,7 @@ def _place(known: Known, kind: str) -> str | None:
         return f"Place {kind.title()}"
     for heading in STEP:
         ahead = known.recalled.squares.get(neighbour(known.recalled.place, heading))
-        if (ahead is None or ahead in FREE_GROUND) and (move := _move_if_safe(known, heading)):
+        if (ahead is None or ahead in FREE_GROUND) and (move := move_if_safe(known, heading)):
             return move
     return None
 
@@ -288,7 +229,7 @@ def _pursue(known: Known) -> str | None:
             best = (score, kind, targets)
     if best[1] is None:
         return None
-    return _walk(known, best[2])
+    return walk(known, best[2])
 
 
 def _worths(known: Known) -> dict[str, float]:
@@ -321,69 +262,10 @@ def _worths(known: Known) -> dict[str, float]:
 def _explore(known: Known) -> str:
     """On towards the goal in the notes, else straight on."""
     if known.goal is not None and known.goal != known.recalled.place:
-        action = _walk(known, [known.goal])
+        action = walk(known, [known.goal])
         if action:
             return action
     for heading in (known.sight.heading, "west", "north", "east", "south"):
-        if move := _move_if_safe(known, heading):
+        if move := move_if_safe(known, heading):
             return move
     return "Noop"
-
-
-def _go(known: Known, thing: Thing) -> str | None:
-    """Towards a thing in view."""
-    here = known.recalled.place
-    return _walk(
-        known, [(here[0] + east, here[1] + south) for east, south in likely_offsets(thing)]
-    )
-
-
-def _walk(known: Known, targets: list[Place]) -> str | None:
-    """One step towards the nearest of `targets`; digs where the way is stone."""
-    here = known.recalled.place
-    squares = known.recalled.squares
-    digs = bool(known.has("wood pickaxe"))
-    danger = _dangerous(known)
-
-    def is_passable(place: Place) -> bool:
-        kind = squares.get(place)
-        if place in danger:
-            return False
-        return kind is None or kind in FREE_GROUND or (digs and kind in ("stone", "arrow"))
-
-    visits: dict[Place, int] = {}
-    for place in known.recalled.trail:
-        visits[place] = visits.get(place, 0) + 1
-    targets = [t for t in targets if squares.get(t) not in FREE_GROUND or t != here]
-    heading = first_step(here, set(targets), is_passable, visits) if targets else None
-    if heading is None:
-        return None
-    ahead = squares.get(neighbour(here, heading))
-    if ahead == "stone" and digs and known.sight.heading == heading:
-        return "Do"
-    return _move_if_safe(known, heading)
-
-
-def _dangerous(known: Known) -> set[Place]:
-    """Squares next to lava, and lava."""
-    lava = [place for place, kind in known.recalled.squares.items() if kind == "lava"]
-    thing = known.thing("lava")
-    here = known.recalled.place
-    if thing is not None and exact_offset(thing) is None:
-        lava += [(here[0] + east, here[1] + south) for east, south in likely_offsets(thing)]
-    return {neighbour(place, heading) for place in lava for heading in STEP} | set(lava)
-
-
-def _move_if_safe(known: Known, heading: str) -> str | None:
-    """A move, unless it may lead into lava."""
-    ahead = neighbour(known.recalled.place, heading)
-    kind = known.recalled.squares.get(ahead)
-    if kind == "lava":
-        return None
-    if known.is_near("lava", 1) and kind is None:
-        return None
-    return _move(heading)
-
-
-def _move(heading: str) -> str:
-    return f"Move {heading.capitalize()}"

@@ -30,7 +30,7 @@ from automem_envs.crafter.atlas import (
     read_keyed,
     write_place,
 )
-from automem_envs.crafter.decide import Known, decide, wanted_kinds
+from automem_envs.crafter.decide import decide, wanted_kinds
 from automem_envs.crafter.notes import (
     Place,
     Recalled,
@@ -41,6 +41,7 @@ from automem_envs.crafter.notes import (
 )
 from automem_envs.crafter.recipes import read_recipes
 from automem_envs.crafter.sight import Sight, read_sight
+from automem_envs.crafter.walking import Known
 
 ACTIONS_FILE = "actions.txt"
 MAP_FILE = "map.txt"
