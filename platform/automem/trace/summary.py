@@ -44,9 +44,8 @@ def pending_episodes(run_dir: Path, finished: Iterable[str]) -> list[str]:
 
 
 def planned_episodes(run: Mapping[str, Any]) -> set[str]:
-    """Ids of the episodes that `run.json` plans: `world.name`, and seed and replicate of each."""
-    world = run.get("world", {}).get("name", "")
-    return {f"{world}-{key['seed']}-{key.get('replicate', 0)}" for key in run.get("episodes", ())}
+    """Ids of the episodes that `run.json` plans."""
+    return {planned["episode"] for planned in run.get("episodes", ())}
 
 
 def read_run(run_dir: Path) -> dict[str, Any]:

@@ -36,9 +36,8 @@ def test_pending_episodes_are_counted_apart_and_make_the_summary_incomplete(tmp_
 
 
 def test_planned_episodes_that_never_began_are_pending(tmp_path):
-    planned = [{"seed": 1, "replicate": 0}, {"seed": 5, "replicate": 0}]
-    world = {"name": "concentration"}
-    run = write_run(tmp_path / "run", [play(1)], world=world, episodes=planned)
+    planned = [{"episode": f"concentration-{seed}-0", "seed": seed} for seed in (1, 5)]
+    run = write_run(tmp_path / "run", [play(1)], episodes=planned)
     assert summarise(run)["pending_episodes"] == ["concentration-5-0"]
 
 
