@@ -5,6 +5,7 @@ numbers are counted, not built. A line ends at a newline and at nothing else. Kn
 """
 
 import operator
+from collections.abc import Iterator
 from itertools import repeat
 
 import msgspec
@@ -13,8 +14,8 @@ NumberedLine = tuple[int, str]
 """1-based number and text, without its newline."""
 
 
-_MANY = 200
-"""Occurrences from which splitting the file costs less than finding them one by one."""
+_MANY = 150
+"""Lines from which splitting the rest of the file costs less than finding them one by one."""
 
 
 class ResultLimits(msgspec.Struct, frozen=True):
@@ -29,13 +30,13 @@ def count_lines(data: bytes) -> int:
     return data.count(b"\n") + (not data.endswith(b"\n") if data else 0)
 
 
-def first_lines(data: bytes, limit: int) -> list[NumberedLine]:
+def first_lines(data: bytes, limit: int) -> Iterator[NumberedLine]:
     """The first `limit` lines."""
     pieces = data.split(b"\n", limit)
     # What follows the last newline taken is the rest, or nothing.
     if len(pieces) > limit or not pieces[-1]:
         pieces.pop()
-    return [(number, line.decode()) for number, line in enumerate(pieces, 1)]
+    return ((number, line.decode()) for number, line in enumerate(pieces, 1))
 
 
 def last_lines(data: bytes, limit: int) -> list[NumberedLine]:
@@ -50,8 +51,12 @@ def last_lines(data: bytes, limit: int) -> list[NumberedLine]:
     return [(number, line.decode()) for number, line in enumerate(pieces, first)]
 
 
-def find_lines(data: bytes, keyword: str, limit: int) -> tuple[list[NumberedLine], int]:
-    """The first `limit` lines that hold `keyword` in any case, and how many hold it in all.
+def find_lines(
+    data: bytes, keyword: str, limit: int, chars: int = 0
+) -> tuple[list[NumberedLine], int]:
+    """The first lines that hold `keyword` in any case, and how many hold it in all.
+
+    At most `limit` lines, and none more once they have `chars` characters.
 
     An ASCII keyword matches letters A to Z in either case; another one is compared line by line
     under Unicode case folding, which is slower."""
@@ -61,7 +66,7 @@ def find_lines(data: bytes, keyword: str, limit: int) -> tuple[list[NumberedLine
     needle = keyword.lower().encode()
     found: list[NumberedLine] = []
     position = counted = newlines = 0
-    while len(found) < limit:
+    while len(found) < limit and chars > 0:
         hit = lowered.find(needle, position)
         if hit < 0:
             return found, len(found)
@@ -70,21 +75,23 @@ def find_lines(data: bytes, keyword: str, limit: int) -> tuple[list[NumberedLine
         end = data.find(b"\n", hit)
         end = len(data) if end < 0 else end
         found.append((newlines + 1, data[start:end].decode()))
+        chars -= end - start
         position = counted = end
-    return found, len(found) + _count_holding(lowered, needle, position)
+    return found, _count_holding(lowered, needle, position, len(found))
 
 
-def _count_holding(data: bytes, needle: bytes, position: int) -> int:
-    """How many lines hold `needle` at or after `position`."""
-    occurrences = data.count(needle, position)
-    if occurrences > _MANY:
-        return sum(map(operator.contains, data[position:].split(b"\n"), repeat(needle)))
-    total = 0
-    while occurrences and (hit := data.find(needle, position)) >= 0:
+def _count_holding(data: bytes, needle: bytes, position: int, total: int) -> int:
+    """`total` and how many lines hold `needle` at or after `position`."""
+    while total < _MANY:
+        hit = data.find(needle, position)
+        if hit < 0:
+            return total
         total += 1
         end = data.find(b"\n", hit)
         position = len(data) if end < 0 else end
-    return total
+    # Latin-1 maps bytes to characters one to one, and `in` is much faster on text than on bytes.
+    rest = data[position:].decode("latin-1").split("\n")
+    return total + sum(map(operator.contains, rest, repeat(needle.decode("latin-1"))))
 
 
 def _find_folded(data: bytes, keyword: str, limit: int) -> tuple[list[NumberedLine], int]:
@@ -110,6 +117,11 @@ class Page:
     def is_empty(self) -> bool:
         """Nothing shown and nothing cut."""
         return not self._texts and not self.cut
+
+    @property
+    def chars_left(self) -> int:
+        """How many more characters could be shown."""
+        return 0 if self.cut else max(0, self._room)
 
     @property
     def lines_left(self) -> int:
