@@ -72,7 +72,7 @@ class ToyWorld:
         return self.actions[digest[0] % 3]
 
     def _text(self) -> str:
-        hall = "the hall is long and dark, and at its far end there hangs a lamp of coloured glass; "
+        hall = "the hall is long and dark; at its far end there hangs a lamp of coloured glass; "
         return f"{hall}step {self._steps} lamp {self._lamp()}{self._drift}"
 
 

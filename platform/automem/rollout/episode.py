@@ -211,7 +211,6 @@ class Attempt:
         session = self._open_session(lease, recovered, started)
         observation, outcome = await self._replay(world, recovered, started.seed)
         await session.start()
-        self._meter.resume_at(recovered.steps, outcome.progression)
         while not outcome.is_final and self._meter.step < started.max_steps:
             action = await self._within_deadline(session.step(observation, outcome))
             observation, outcome = world.step(action)
@@ -258,6 +257,7 @@ class Attempt:
             observation, outcome = world.step(action)
             self._check_replay(recovered, step, observation, outcome)
             await asyncio.sleep(0)
+        self._meter.resume_at(len(actions), outcome.progression)
         return observation, outcome
 
     def _check_replay(

@@ -61,8 +61,8 @@ class Recovered:
 
     @property
     def steps(self) -> int:
-        """Actions that were committed."""
-        return len(self.history.actions) if self.history is not None else 0
+        """Actions that the world is known to have executed: its answer was recorded."""
+        return max(0, len(self.observed) - 1)
 
     @property
     def reached(self) -> float:
