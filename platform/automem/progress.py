@@ -9,32 +9,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TextIO
+
+from automem.rollout.progress import Progress
 
 LOG_INTERVAL_S = 10.0
 RATE_WINDOW_S = 15.0
 """Rates are over the last so many seconds: what it does now, without flicker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A run at one moment; totals since this process took it up, but for the counts of episodes."""
-
-    episodes: int
-    finished: int
-    """Episodes with an end, failed players included."""
-    playing: int
-    failed: int
-    """Episodes whose player failed: they count with what was reached."""
-    pending: int
-    """Episodes given up for now because something broke: `automem resume`."""
-    steps: int
-    tokens: int
-    """Prompt and generated tokens."""
-    progression: float | None
-    """Mean over finished episodes; None before the first."""
 
 
 class Rate:
@@ -55,7 +37,7 @@ class Rate:
 
 
 class RunProgress:
-    """Shows a run's snapshots until it is closed; use as a context."""
+    """Shows how a run stands until it is closed; use as a context."""
 
     def __init__(
         self,
@@ -70,7 +52,7 @@ class RunProgress:
         self._steps, self._tokens = Rate(clock), Rate(clock)
         self._last_line_at = -LOG_INTERVAL_S
         self._last_line = ""
-        self._snapshot: Snapshot | None = None
+        self._latest: Progress | None = None
         self._bar = _Bar(title, self._stream) if self._stream.isatty() else None
 
     def __enter__(self) -> "RunProgress":
@@ -86,15 +68,15 @@ class RunProgress:
     ) -> None:
         if self._bar:
             self._bar.stop()
-        elif self._snapshot:
-            self._print(self._line(self._snapshot))
+        elif self._latest:
+            self._print(self._line(self._latest))
 
-    def update(self, snapshot: Snapshot) -> None:
+    def update(self, progress: Progress) -> None:
         """Show how things stand; cheap enough to be called often."""
-        self._snapshot = snapshot
-        line = self._line(snapshot)
+        self._latest = progress
+        line = self._line(progress)
         if self._bar:
-            self._bar.show(snapshot, line)
+            self._bar.show(progress, line)
         elif self._clock() - self._last_line_at >= LOG_INTERVAL_S:
             self._print(line)
 
@@ -103,16 +85,18 @@ class RunProgress:
             print(f"{self._title}: {line}", file=self._stream, flush=True)
         self._last_line, self._last_line_at = line, self._clock()
 
-    def _line(self, at: Snapshot) -> str:
+    def _line(self, at: Progress) -> str:
         parts = [
-            f"{at.finished}/{at.episodes} episodes",
+            f"{at.episodes_done}/{at.episodes_total} episodes",
             f"{self._steps.add(at.steps):,.0f} steps/s",
-            f"{self._tokens.add(at.tokens):,.0f} tokens/s",
+            f"{self._tokens.add(at.tokens_in + at.tokens_out):,.0f} tokens/s",
         ]
-        if at.progression is not None:
-            parts.append(f"progression {at.progression:.3f}")
+        if at.progression_so_far is not None:
+            parts.append(f"progression {at.progression_so_far:.3f}")
         parts += [f"{at.failed} failed"] if at.failed else []
         parts += [f"{at.pending} pending"] if at.pending else []
+        parts += [f"{len(at.stragglers)} slow"] if at.stragglers else []
+        parts += [f"{at.restarts} workers replaced"] if at.restarts else []
         return ", ".join(parts)
 
 
@@ -120,15 +104,15 @@ class _Bar:
     """Rich's live bar."""
 
     def __init__(self, title: str, stream: TextIO) -> None:
+        from rich import progress as rich_progress
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[line]}"),
-            TimeElapsedColumn(),
+        self._progress = rich_progress.Progress(
+            rich_progress.SpinnerColumn(),
+            rich_progress.TextColumn("[bold]{task.description}"),
+            rich_progress.BarColumn(bar_width=24),
+            rich_progress.TextColumn("{task.fields[line]}"),
+            rich_progress.TimeElapsedColumn(),
             console=Console(file=stream),
             refresh_per_second=4,
         )
@@ -140,5 +124,7 @@ class _Bar:
     def stop(self) -> None:
         self._progress.stop()
 
-    def show(self, at: Snapshot, line: str) -> None:
-        self._progress.update(self._task, total=at.episodes, completed=at.finished, line=line)
+    def show(self, at: Progress, line: str) -> None:
+        self._progress.update(
+            self._task, total=at.episodes_total, completed=at.episodes_done, line=line
+        )

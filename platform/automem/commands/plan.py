@@ -55,14 +55,17 @@ def _engine(engine: dict[str, Any]) -> EngineSpec:
 def episode_keys(
     seeds: list[int] | str | None, episodes: int | None, own: list[int]
 ) -> tuple[EpisodeKey, ...]:
-    """Which seeds are played, and how often: in turn, until there are `episodes`."""
+    """Which seeds are played, and how often: a named range gives `episodes` of its seeds, a list
+    is played in turn until there are so many."""
     if isinstance(seeds, str):
         chosen = seeds_from(seeds, episodes or RANGE_EPISODES)
     else:
-        chosen = list(dict.fromkeys(seeds or own))
-    count = episodes or len(chosen)
+        chosen = seeds or own
+    if len(set(chosen)) < len(chosen):
+        raise UsageError("a seed is named twice: to play seeds again, raise rollout.episodes")
     return tuple(
-        EpisodeKey(seed=chosen[i % len(chosen)], replicate=i // len(chosen)) for i in range(count)
+        EpisodeKey(seed=chosen[number % len(chosen)], replicate=number // len(chosen))
+        for number in range(episodes or len(chosen))
     )
 
 

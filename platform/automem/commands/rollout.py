@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from automem.cli import FAILED
 from automem.commands.arguments import Parser
 from automem.commands.plan import fresh_dir, new_run_dir, spec_from
-from automem.commands.play import exit_code, finish, play, report_interrupt
+from automem.commands.play import close, cut_short, exit_code, play_new, shortest
 from automem.commands.table import Row, print_table
 from automem.config import compose, groups, parse_overrides, scaffolds
 from automem.errors import AutoMemError, UsageError
@@ -91,11 +91,9 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 def _single(point: Point) -> int:
     run_dir = new_run_dir(point.config)
     try:
-        result = play(point.spec, run_dir, point.config)
+        return close(play_new(point.spec, run_dir, point.config), run_dir)
     except KeyboardInterrupt:
-        return report_interrupt(run_dir)
-    finish(run_dir)
-    return exit_code(result, run_dir)
+        return cut_short(run_dir)
 
 
 def _sweep(points: list[Point]) -> int:
@@ -109,11 +107,9 @@ def _sweep(points: list[Point]) -> int:
         run_dir = root / f"{number:03d}"
         print(f"[{number + 1}/{len(points)}] {name or 'the same'} → {run_dir}", file=sys.stderr)
         try:
-            result = play(point.spec, run_dir, point.config)
+            result = play_new(point.spec, run_dir, point.config, title=name)
         except KeyboardInterrupt:
-            code = report_interrupt(run_dir)
-            print_table(rows)
-            return code
+            return cut_short(run_dir)
         except AutoMemError as error:
             codes.append(FAILED)
             rows.append(Row(f"{number:03d} {name}", None, f"failed: {error}"))
@@ -124,9 +120,14 @@ def _sweep(points: list[Point]) -> int:
         else:
             codes.append(exit_code(result, run_dir))
             rows.append(Row(f"{number:03d} {name}", write_summary(run_dir)))
+            if result.interrupted:
+                break
     print_table(rows)
-    print(f"written: {root}")
-    print(f"next:    automem report {shlex.quote(str(root / '000'))}")
+    here = shlex.quote(str(shortest(root)))
+    print(f"written: {here}, one folder for each run")
+    print(
+        f'next:    automem query {here} "select run, avg(progression) from episodes group by run"'
+    )
     return next((code for code in codes if code), 0)
 
 

@@ -8,6 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+LOG_WIDTH = 140
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -24,19 +26,26 @@ def print_table(rows: Sequence[Row], title: str = "", console: Console | None = 
     table.add_column("run", no_wrap=True)
     for column in ("progression", "95 % interval", "episodes", "steps", "steps/s", "tokens"):
         table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("platform", justify="right", no_wrap=True)
     has_notes = any(row.note or (row.summary and _troubles(row.summary)) for row in rows)
     if has_notes:
         table.add_column("note")
     for row in rows:
         notes = [", ".join(filter(None, [row.note, _troubles(row.summary or {})]))]
         table.add_row(row.name, *_cells(row.summary), *(notes if has_notes else []))
-    (console or Console()).print(table)
+    (console or wide_console()).print(table)
+
+
+def wide_console() -> Console:
+    """The terminal; where there is none (a log, a pipe), lines long enough for a table."""
+    console = Console(soft_wrap=True, highlight=False)
+    return console if console.is_terminal else Console(width=LOG_WIDTH, highlight=False)
 
 
 def _cells(summary: Mapping[str, Any] | None) -> list[str]:
     if summary is None:
-        return ["–"] * 6
-    tokens = summary["tokens"]
+        return ["–"] * 7
+    tokens, cost = summary["tokens"], summary["platform_ms_per_step"]
     return [
         number(summary["progression"]["mean"]),
         interval(summary["progression"]["ci95"]),
@@ -44,6 +53,7 @@ def _cells(summary: Mapping[str, Any] | None) -> list[str]:
         f"{summary['steps']:,}",
         "–" if summary["steps_per_s"] is None else f"{summary['steps_per_s']:,.0f}",
         f"{tokens['in'] + tokens['out']:,}",
+        f"{cost:.1f} ms/step" if cost is not None else "–",
     ]
 
 

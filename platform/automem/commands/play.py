@@ -1,0 +1,144 @@
+"""What `rollout`, `resume` and `tour` share: play with a display and a tracker, then say what came.
+
+Promise: however a run ends, its summary and report stand beside its traces, and where episodes are
+left it says how to resume them.
+"""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from automem.cli import INTERRUPTED, PENDING, say_error
+from automem.commands.table import Row, print_table
+from automem.errors import UsageError
+from automem.progress import RunProgress
+from automem.rollout.progress import Progress, RunResult
+from automem.rollout.run import OnProgress, resume_run, run_rollout
+from automem.rollout.run_dir import RUN_FILE
+from automem.rollout.spec import RolloutSpec
+from automem.trace.summary import write_summary
+from automem.tracker import Tracker, open_tracker
+
+CONFIG_FILE = "config.yaml"
+
+Start = Callable[[OnProgress], RunResult]
+
+
+def play_new(spec: RolloutSpec, run_dir: Path, config: DictConfig, title: str = "") -> RunResult:
+    """Begin a run in a folder that holds none."""
+    if (run_dir / RUN_FILE).exists():
+        raise UsageError(
+            f"{run_dir} already holds a run: continue it with `{resume_line(run_dir)}`, or choose "
+            "another run.dir"
+        )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, run_dir / CONFIG_FILE)
+    name = title or f"{config.env.name}, {config.engine.name}"
+    return _play(lambda on_progress: run_rollout(spec, run_dir, on_progress), run_dir, config, name)
+
+
+def play_on(run_dir: Path, workers: int | None = None) -> RunResult:
+    """Finish a run that was begun."""
+    path = run_dir / CONFIG_FILE
+    config = OmegaConf.load(path) if path.exists() else OmegaConf.create({})
+    assert isinstance(config, DictConfig)
+    return _play(
+        lambda on_progress: resume_run(run_dir, on_progress, workers=workers),
+        run_dir,
+        config,
+        run_dir.name,
+    )
+
+
+def _play(start: Start, run_dir: Path, config: DictConfig, title: str) -> RunResult:
+    settings = _mapping(config.get("tracker") or {})
+    tracker = open_tracker(settings, run_dir, _mapping(config))
+    with RunProgress(title) as display:
+
+        def follow(progress: Progress) -> None:
+            display.update(progress)
+            tracker.log(_metrics(progress), step=progress.steps)
+
+        result = start(follow)
+    _write_outcome(run_dir, tracker)
+    return result
+
+
+def _write_outcome(run_dir: Path, tracker: Tracker) -> None:
+    summary = write_summary(run_dir)
+    tracker.finish(summary)
+    import importlib.util
+
+    if importlib.util.find_spec("automem.report"):
+        from automem.report import write_report
+
+        write_report(run_dir)
+
+
+def _metrics(progress: Progress) -> dict[str, float]:
+    """What a tracker follows over time."""
+    values = {
+        "episodes_done": progress.episodes_done,
+        "failed": progress.failed,
+        "pending": progress.pending,
+        "tokens_in": progress.tokens_in,
+        "tokens_out": progress.tokens_out,
+        "steps_per_s": progress.steps_per_s,
+        "workers_replaced": progress.restarts,
+    }
+    if progress.progression_so_far is not None:
+        values["progression"] = progress.progression_so_far
+    return values
+
+
+def close(result: RunResult, run_dir: Path) -> int:
+    """One table, what was written, what to try next; the exit code."""
+    print_table([Row(run_dir.name, write_summary(run_dir))])
+    here = shlex.quote(str(shortest(run_dir)))
+    print(f"written: {here}/summary.json, {here}/report.html")
+    code = exit_code(result, run_dir)
+    if code == 0 and result.episodes:
+        episode = result.episodes[0].episode
+        print(f"next:    automem show {here} {episode}")
+        print(f'         automem query {here} "select * from episodes"')
+    return code
+
+
+def exit_code(result: RunResult, run_dir: Path) -> int:
+    """0 where every episode has its end; otherwise says how to go on."""
+    if result.is_complete:
+        return 0
+    left = len(result.pending)
+    reasons = {episode.reason for episode in result.pending if episode.reason}
+    why = f" ({'; '.join(sorted(reasons)[:3])})" if reasons else ""
+    say_error(
+        f"{left} of {len(result.episodes)} episodes are not finished{why}; nothing is lost. "
+        f"Play on with: {resume_line(run_dir)}"
+    )
+    return INTERRUPTED if result.interrupted else PENDING
+
+
+def cut_short(run_dir: Path) -> int:
+    """After a second Ctrl-C: nothing was awaited, and still nothing is lost."""
+    say_error(f"stopped at once; nothing is lost. Play on with: {resume_line(run_dir)}")
+    return INTERRUPTED
+
+
+def resume_line(run_dir: Path) -> str:
+    """The command that plays a run on."""
+    return f"automem resume {shlex.quote(str(shortest(run_dir)))}"
+
+
+def shortest(path: Path) -> Path:
+    """Relative to where the person is, if it lies below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _mapping(node: Any) -> dict[str, Any]:
+    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
