@@ -5,7 +5,7 @@ block seen, `seen 1,-2: yes`. Blocks are 8 x 6 squares, a little less than a vie
 from notes to lines and back.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from automem_envs.crafter.notes import Place, Recalled, likely_offsets, read_place
 from automem_envs.crafter.path import distance
@@ -120,8 +120,12 @@ def next_block(here: Place, seen: set[Place], barred: set[Place], heading: Place
     return best[1] if best else None
 
 
-def is_stuck(trail: Sequence[Place]) -> bool:
-    """Whether the last steps stayed within a few squares."""
+def is_stuck(recalled: Recalled) -> bool:
+    """Whether much walking stayed within a few squares and brought nothing."""
+    trail, steps = recalled.trail, recalled.steps
     columns = [place[0] for place in trail]
     rows = [place[1] for place in trail]
-    return max(columns) - min(columns) <= 3 and max(rows) - min(rows) <= 3
+    if max(columns) - min(columns) > 3 or max(rows) - min(rows) > 3:
+        return False
+    moves = sum(noted.action.startswith("Move ") for noted in steps)
+    return moves * 3 >= len(steps) * 2 and steps[0].sight.inventory == steps[-1].sight.inventory

@@ -217,9 +217,16 @@ def _pursue(known: Known) -> str | None:
         thing = known.thing(kind)
         if thing is not None:
             targets = [(here[0] + east, here[1] + south) for east, south in likely_offsets(thing)]
+            targets = [place for place in targets if not _is_avoided(known, place)]
+            if not targets:
+                continue
             score = worth / (thing.distance + 2)
         else:
-            targets = [p for p in known.places.get(kind, ()) if distance(p, here) > 3]
+            targets = [
+                place
+                for place in known.places.get(kind, ())
+                if distance(place, here) > 3 and not _is_avoided(known, place)
+            ]
             if not targets:
                 continue
             nearest = min(targets, key=lambda place: distance(place, here))
@@ -230,6 +237,13 @@ def _pursue(known: Known) -> str | None:
     if best[1] is None:
         return None
     return walk(known, best[2])
+
+
+def _is_avoided(known: Known, place: Place) -> bool:
+    """Whether a place is near where the player got nowhere, and not at hand."""
+    if known.avoid is None or distance(place, known.recalled.place) <= 1:
+        return False
+    return distance(place, known.avoid) <= 6
 
 
 def _worths(known: Known) -> dict[str, float]:

@@ -54,6 +54,7 @@ DISTIL_AT = 18
 _MOST_OPERATIONS = 16
 """In one turn; the starting scaffold allows no more."""
 _GOAL_KEY = "explore"
+_AVOID_KEY = "no way on at"
 _NO_WAY = "no way there"
 _NO_WAY_YET = "no way there without a pickaxe"
 _DIALECT = TagsDialect()
@@ -102,7 +103,8 @@ def _known(view: PromptView, sight: Sight, instruction: str) -> Known:
         recalled=recalled,
         done=done,
         places=places_by_kind(found),
-        goal=_goal(view),
+        goal=_strategy(view, _GOAL_KEY),
+        avoid=_strategy(view, _AVOID_KEY),
         recipes=read_recipes(instruction),
     )
 
@@ -123,10 +125,11 @@ def _achieved(view: PromptView) -> set[str]:
     }
 
 
-def _goal(view: PromptView) -> Place | None:
+def _strategy(view: PromptView, key: str) -> Place | None:
+    """The place that a line of the strategy file names."""
     for line in _lines_of(view, STRATEGY_FILE):
-        key, _, text = line.partition(": ")
-        if key == _GOAL_KEY:
+        name, _, text = line.partition(": ")
+        if name == key:
             return read_place(text)
     return None
 
@@ -158,13 +161,15 @@ def _distilled(view: PromptView, recalled: Recalled) -> list[AnyOp]:
     blocks = {block: text for (word, block), text in remembered.items() if word == SEEN}
     seen = {block for block, text in blocks.items() if text == "yes"}
     barred = {block for block, text in blocks.items() if text == no_way}
-    goal = _goal(view)
+    goal = _strategy(view, _GOAL_KEY)
     found = dict.fromkeys(sorted(blocks_seen(recalled) - seen), "yes")
     seen |= set(found)
-    if goal is not None and is_stuck(recalled.trail):
-        found[block_of(goal)] = no_way
-        barred.add(block_of(goal))
     operations: list[AnyOp] = [Write(ACTIONS_FILE, "\n".join(lines))]
+    if is_stuck(recalled):
+        operations.append(Upsert(STRATEGY_FILE, _AVOID_KEY, write_place(recalled.place)))
+        if goal is not None:
+            found[block_of(goal)] = no_way
+            barred.add(block_of(goal))
     for name in sorted(recalled.achieved - _achieved(view)):
         operations.append(Upsert(PROGRESS_FILE, name, "done"))
     if goal is None or block_of(goal) in seen | barred:

@@ -31,6 +31,8 @@ class Known(msgspec.Struct):
     """Remembered places by kind."""
     goal: Place | None
     """Where exploring leads."""
+    avoid: Place | None
+    """Where the player last got nowhere: what is near there is left alone."""
     recipes: dict[str, Recipe]
 
     def has(self, item: str) -> int:
