@@ -29,7 +29,7 @@ def run_folder(text: str) -> Path:
     """An existing run's folder; UsageError says what was found instead."""
     path = Path(text).expanduser()
     if not path.is_dir():
-        raise UsageError(f"there is no run at {text}: give the folder that the rollout named")
+        raise UsageError(f"no run at {text!r}: give the folder that the rollout named at its end")
     if not (path / "episodes").is_dir():
-        raise UsageError(f"{text} is no run: it has no folder 'episodes'")
+        raise UsageError(f"no run at {text!r}: this folder has no folder 'episodes' in it")
     return path.resolve()

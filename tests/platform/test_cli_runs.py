@@ -1,0 +1,140 @@
+"""The command line on real runs: small decks of Concentration by the scripted player."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from automem import cli
+
+SMALL = ["env=concentration", "engine=scripted", "env.world.cards=8", "rollout.max_steps=12"]
+HERE = [*SMALL, "rollout.workers=0", "rollout.seeds=[1,2]"]
+
+
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_rollout_says_what_it_wrote_and_what_to_try_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["rollout", *HERE]) == 0
+    [run] = (tmp_path / "runs").iterdir()
+    assert run.name.endswith("-concentration-scripted")
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["episodes"], summary["pending"]) == (2, 0)
+    assert summary["wall_s"] > 0
+    assert OmegaConf.load(run / "config.yaml").rollout.seeds == [1, 2]
+    assert (run / "report.html").stat().st_size > 1000
+    printed = capsys.readouterr()
+    assert f"written: runs/{run.name}/summary.json" in printed.out
+    assert f"automem show runs/{run.name} concentration-1-0" in printed.out
+    assert "2/2 episodes" in printed.err
+    assert cli.main(["show", f"runs/{run.name}"]) == 0
+    assert capsys.readouterr().out == "concentration-1-0\nconcentration-2-0\n"
+    assert cli.main(["query", f"runs/{run.name}", "select episode from episodes", "--csv"]) == 0
+    assert "concentration-2-0" in capsys.readouterr().out
+    assert cli.main(["report", f"runs/{run.name}"]) == 0
+
+
+def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert cli.main(["rollout", *HERE]) == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_a_folder_with_a_run_is_refused_and_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["rollout", *HERE, "run.dir=first"]) == 0
+    before = (tmp_path / "first" / "config.yaml").read_text()
+    assert cli.main(["rollout", *HERE, "run.dir=first", "run.seed=5"]) == cli.USAGE
+    assert "already holds a run: continue it with `automem resume first`" in capsys.readouterr().err
+    assert (tmp_path / "first" / "config.yaml").read_text() == before
+
+
+def test_a_sweep_plays_every_point_even_if_one_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "sweep" / "000"
+    taken.mkdir(parents=True)
+    (taken / "run.json").write_text("{}")
+    code = cli.main(["rollout", "-m", *HERE, "run.seed=1,2,3", "run.dir=sweep"])
+    assert code == cli.FAILED
+    for number in (1, 2):
+        config = OmegaConf.load(tmp_path / "sweep" / f"00{number}" / "config.yaml")
+        assert config.run.seed == number + 1
+    printed = capsys.readouterr().out
+    assert "000 run.seed=1" in printed
+    assert "failed: " in printed
+    assert "002 run.seed=3" in printed
+
+
+def test_every_point_of_a_sweep_is_checked_before_the_first_is_played(tmp_path: Path) -> None:
+    assert cli.main(["rollout", "-m", *HERE, "rollout.max_steps=5,none"]) == cli.USAGE
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_a_run_that_resume_finishes(tmp_path: Path) -> None:
+    slow = ["engine.target.latency_s=0.05", "run.dir=stopped"]
+    command = [sys.executable, "-m", "automem.cli", "rollout", *HERE, *slow]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    journal = tmp_path / "stopped" / "episodes" / "concentration-1-0" / "journal" / "0001.jsonl"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and b'"commit"' in journal.read_bytes()):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == cli.INTERRUPTED
+    assert "Play on with: automem resume stopped" in errors
+    assert json.loads((tmp_path / "stopped" / "summary.json").read_text())["pending"] == 2
+    assert cli.main(["resume", "stopped"]) == 0
+    assert json.loads((tmp_path / "stopped" / "summary.json").read_text())["complete"]
+
+
+def test_an_engine_that_is_not_there_leaves_the_episodes_pending(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = cli.main(
+        [
+            "rollout",
+            "env=concentration",
+            "engine=openai",
+            "engine.base_url=http://127.0.0.1:9/v1",
+            "engine.model=none",
+            "rollout.workers=0",
+            "rollout.seeds=[1]",
+            "rollout.deadlines.call_s=1",
+            "rollout.deadlines.patience_s=1",
+            "run.dir=pending",
+        ]
+    )
+    assert code == cli.PENDING
+    assert "Play on with: automem resume pending" in capsys.readouterr().err
+    summary = json.loads((tmp_path / "pending" / "summary.json").read_text())
+    assert (summary["pending"], summary["progression"]["mean"]) == (1, None)
+
+
+@pytest.mark.slow
+def test_the_command_of_the_readme_plays_crafter_on_two_workers(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "automem.cli", "rollout"]
+    command += ["env=crafter", "engine=scripted", "rollout.workers=2"]
+    done = subprocess.run(
+        [*command, "rollout.seeds=[42,43]", "rollout.max_steps=30", "run.dir=here"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "here" / "summary.json").read_text())["steps"] == 60
