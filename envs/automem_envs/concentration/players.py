@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from automem.agent.prompt_view import PromptView, read_prompt
 from automem.engine.protocol import GenerateRequest
+from automem.seeds import derive
 from automem.trace.events import Routine
 from automem_envs.concentration.view import Board, MemorySchema, facts_in, read_board, read_schema
 
@@ -175,9 +176,13 @@ class HabitPlayer:
     def __init__(self, habits: Habits) -> None:
         self.habits = habits
 
+    def options(self, request: GenerateRequest) -> list[Option]:
+        """Everything it may answer here, with probabilities that sum to 1."""
+        return options(request, self.habits)
+
     def reply(self, request: GenerateRequest) -> str:
         """Its completion, drawn by the request's seed."""
-        choices = options(request, self.habits)
+        choices = self.options(request)
         chooser = random.Random(request.seed)
         weights = [option.probability for option in choices]
         return chooser.choices(choices, weights=weights)[0].text
@@ -204,3 +209,21 @@ class SloppyPlayer(HabitPlayer):
     def __init__(self, **habits: float) -> None:
         merged = {name: getattr(SLOPPY, name) for name in Habits.__slots__} | habits
         super().__init__(Habits(**merged))
+
+
+class ClumsyPlayer(SloppyPlayer):
+    """A sloppy player that now and then flips any card at all, open and matched ones included.
+
+    For training data alone: it shows what the board says after an illegal flip."""
+
+    def __init__(self, slip: float = 0.15, **habits: float) -> None:
+        super().__init__(**habits)
+        self._slip = slip
+
+    def reply(self, request: GenerateRequest) -> str:
+        """As `SloppyPlayer`, but a commit names a random card with probability `slip`."""
+        text = super().reply(request)
+        chooser = random.Random(derive(request.seed, "slip"))
+        if text.startswith("<|ACTION|>") and chooser.random() < self._slip:
+            return f"<|ACTION|>flip {chooser.randint(1, 40):02d}<|END|>"
+        return text

@@ -4,92 +4,20 @@ SEARCH finds substrings, so a rank that was part of another one's name (or of a 
 line may hold) would be found where it is not.
 """
 
-ANIMALS = [
-    "bear",
-    "bison",
-    "camel",
-    "crab",
-    "crow",
-    "deer",
-    "duck",
-    "eagle",
-    "fox",
-    "frog",
-    "gecko",
-    "goat",
-    "hare",
-    "hawk",
-    "heron",
-    "horse",
-    "koala",
-    "lion",
-    "lynx",
-    "moose",
-    "mouse",
-    "mule",
-    "otter",
-    "owl",
-    "panda",
-    "pony",
-    "robin",
-    "seal",
-    "shark",
-    "sheep",
-    "skunk",
-    "sloth",
-    "snake",
-    "swan",
-    "tiger",
-    "toad",
-    "whale",
-    "wolf",
-    "yak",
-    "zebra",
-]
+_ANIMALS_TEXT = (
+    "bear bison camel crab crow deer duck eagle fox frog gecko goat hare hawk heron horse "
+    "koala lion lynx moose mouse mule otter owl panda pony robin seal shark sheep skunk sloth "
+    "snake swan tiger toad whale wolf yak zebra"
+)
+ANIMALS = tuple(_ANIMALS_TEXT.split())
 """Ranks of decks of up to 80 cards."""
 
-COLOURS = [
-    "amber",
-    "azure",
-    "beige",
-    "black",
-    "blue",
-    "bronze",
-    "brown",
-    "coral",
-    "cyan",
-    "gold",
-    "green",
-    "grey",
-    "indigo",
-    "ivory",
-    "khaki",
-    "lilac",
-    "lime",
-    "maroon",
-    "mauve",
-    "navy",
-    "ochre",
-    "olive",
-    "orange",
-    "peach",
-    "pink",
-    "plum",
-    "purple",
-    "red",
-    "rose",
-    "ruby",
-    "rust",
-    "sand",
-    "silver",
-    "tan",
-    "teal",
-    "violet",
-    "white",
-    "wine",
-    "yellow",
-    "umber",
-]
+_COLOURS_TEXT = (
+    "amber azure beige black blue bronze brown coral cyan gold green grey indigo ivory khaki "
+    "lilac lime maroon mauve navy ochre olive orange peach pink plum purple red rose ruby "
+    "rust sand silver tan teal violet white wine yellow umber"
+)
+COLOURS = tuple(_COLOURS_TEXT.split())
 """Larger decks: `COLOUR ANIMAL`."""
 
 MAX_CARDS = 2 * len(COLOURS) * len(ANIMALS)

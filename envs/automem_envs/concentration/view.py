@@ -81,7 +81,7 @@ def read_schema(messages: Sequence[Message], view: PromptView) -> MemorySchema:
 
 
 def facts_in(view: PromptView) -> list[tuple[str, str]]:
-    """(card, rank) for each line of memory in the context that holds both, in order, repeats kept."""
+    """(card, rank) for each line of memory in the context that holds both; repeats are kept."""
     lines = [line for shown in view.shown.values() for line in shown]
     lines += [
         line for result in view.results for line in result.lines if result.name in _RETURN_LINES

@@ -1,0 +1,70 @@
+"""The small model: Qwen2 of 0.7 million parameters, which every engine can load."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from automem_learners.pretrain.tokenizer import (
+    CONTEXT_TOKENS,
+    PAD,
+    TURN_END,
+    VOCABULARY_SIZE,
+    save_tokenizer,
+    vocabulary,
+)
+
+
+class ModelShape(msgspec.Struct, frozen=True):
+    """Sizes; the defaults are those of the trial (EMBEDDED.md)."""
+
+    hidden: int = 128
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    mlp: int = 256
+    initial_std: float = 0.08
+    """Four times the usual: a model this small learns to copy several times sooner from it."""
+
+
+def build_model(shape: ModelShape, seed: int) -> Qwen2ForCausalLM:
+    """A fresh model in fp32, its weights drawn by `seed`."""
+    ids = vocabulary()
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY_SIZE,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        intermediate_size=shape.mlp,
+        initializer_range=shape.initial_std,
+        max_position_embeddings=CONTEXT_TOKENS,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        tie_word_embeddings=True,
+        use_sliding_window=False,
+        attention_dropout=0.0,
+        pad_token_id=ids[PAD],
+        eos_token_id=ids[TURN_END],
+        bos_token_id=None,
+        dtype="float32",
+    )
+    model: Any = Qwen2ForCausalLM(config)
+    return model
+
+
+def save_model(model: Qwen2ForCausalLM, folder: Path, dtype: torch.dtype) -> None:
+    """Write weights (as `dtype`), configuration and tokenizer into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = model.dtype
+    anything: Any = model
+    anything.to(dtype).save_pretrained(str(folder))
+    anything.to(kept)
+    save_tokenizer(folder)
+
+
+def parameter_count(model: Qwen2ForCausalLM) -> int:
+    """Distinct parameters; tied embeddings count once."""
+    return sum(parameter.numel() for parameter in model.parameters())

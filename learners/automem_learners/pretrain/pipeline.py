@@ -1,0 +1,179 @@
+"""From settings to a gated checkpoint with its card: corpus, training, evaluation, gate, again."""
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import torch
+
+from automem.agent.scaffold import Scaffold
+from automem.world import World
+from automem_learners.pretrain.card import Attempt, Card, write_card
+from automem_learners.pretrain.corpus import CorpusPlan, CorpusSource, Teacher, make_corpus
+from automem_learners.pretrain.evaluation import KindScore, evaluate
+from automem_learners.pretrain.gate import GatePlan, Table, Verdict
+from automem_learners.pretrain.model import ModelShape, build_model, parameter_count, save_model
+from automem_learners.pretrain.play import Played
+from automem_learners.pretrain.training import Progress, TrainingPlan, train
+from automem_learners.pretrain.trees import Conversation
+
+SAVED_DTYPE = torch.bfloat16
+"""Rounded once, before the gate: what is measured is what is shipped, in every engine."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Everything that decides the model."""
+
+    make_world: Callable[..., World]
+    teacher: Teacher
+    players: tuple[tuple[float, Teacher], ...]
+    scaffold: Scaffold
+    corpus: CorpusPlan
+    held_out_games: int
+    shape: ModelShape
+    training: TrainingPlan
+    gate: GatePlan
+    attempts: int
+    seed: int
+    processes: int
+
+
+class Pipeline:
+    """See the module's docstring."""
+
+    def __init__(self, settings: Settings, report: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._report = report
+        self._started = time.perf_counter()
+
+    def run(self, folder: Path, command: str) -> Card:
+        """Attempts until one passes; the last one's checkpoint and card are in `folder`."""
+        settings = self._settings
+        attempts: list[Attempt] = []
+        for number in range(settings.attempts):
+            attempt, card = self._attempt(folder, settings.seed + number, command, attempts)
+            attempts.append(attempt)
+            if attempt.passed:
+                break
+        return card
+
+    def _attempt(
+        self, folder: Path, seed: int, command: str, before: list[Attempt]
+    ) -> tuple[Attempt, Card]:
+        settings = self._settings
+        self._say(f"attempt {len(before) + 1} of {settings.attempts}, seed {seed}: playing")
+        corpus = self._corpus(seed, settings.corpus)
+        nodes = sum(len(conversation.tokens) for conversation in corpus)
+        self._say(f"corpus: {len(corpus)} routines, {nodes / 1e6:.2f} M tokens; training")
+        model = build_model(settings.shape, seed)
+        started = time.perf_counter()
+        tokens = train(model, corpus, settings.training, seed, self._on_progress)
+        seconds = time.perf_counter() - started
+        save_model(model, folder, SAVED_DTYPE)
+        rounded = model.to(SAVED_DTYPE).to(torch.float32)  # type: ignore[arg-type]
+        held_out = self._held_out(seed)
+        scores = {name: evaluate(rounded, part) for name, part in held_out.items()}
+        self._say_scores(scores)
+        table = Table(settings.make_world, settings.teacher, settings.scaffold, settings.gate)
+        self._games = 0
+        verdict = table.judge(folder, self._on_played)
+        self._say_verdict(verdict)
+        attempt = Attempt(
+            seed=seed,
+            passed=verdict.passed,
+            difference=verdict.difference.mean or 0.0,
+            interval=verdict.interval,
+        )
+        card = Card(
+            parameters=parameter_count(model),
+            weights_sha256=weights_digest(folder),
+            scaffold=settings.scaffold.version,
+            command=command,
+            seed=seed,
+            retrainings=len(before),
+            attempts=[*before, attempt],
+            corpus_routines=len(corpus),
+            corpus_tokens=nodes,
+            trained_tokens=tokens,
+            training_seconds=round(seconds, 1),
+            total_seconds=round(time.perf_counter() - self._started, 1),
+            tokens_per_s=round(tokens / seconds, 1),
+            machine=f"{platform.machine()}, {torch.get_num_threads()} threads, CPU",
+            torch_version=torch.__version__,
+            training=settings.training,
+            corpus=settings.corpus,
+            shape=settings.shape,
+            held_out=scores,
+            verdict=verdict,
+        )
+        write_card(card, folder)
+        return attempt, card
+
+    def _corpus(self, seed: int, plan: CorpusPlan) -> list[Conversation]:
+        settings = self._settings
+        source = CorpusSource(
+            make_world=settings.make_world,
+            teacher=settings.teacher,
+            players=settings.players,
+            scaffold=settings.scaffold,
+            plan=plan,
+            seed=seed,
+        )
+        return make_corpus(source, settings.processes)
+
+    def _held_out(self, seed: int) -> dict[str, list[Conversation]]:
+        """Games never trained on: on the shipped scaffold, and on variants never seen."""
+        base = msgspec.structs.replace(
+            self._settings.corpus,
+            games=self._settings.held_out_games,
+            is_held_out=True,
+            kept_share=0.25,
+        )
+        shares = {"shipped scaffold": 1.0, "held-out variants": 0.0}
+        return {
+            name: self._corpus(seed, msgspec.structs.replace(base, shipped_share=share))
+            for name, share in shares.items()
+        }
+
+    def _on_progress(self, progress: Progress) -> None:
+        if progress.step % 50 == 0 or progress.step == progress.steps:
+            self._say(
+                f"step {progress.step}/{progress.steps}  divergence {progress.loss:.4f}  "
+                f"{progress.tokens_per_s:,.0f} tokens/s"
+            )
+
+    def _on_played(self, player: str, _: Played) -> None:
+        self._games += 1
+        if self._games % 100 == 0:
+            self._say(f"{self._games} games played ({player})")
+
+    def _say_scores(self, scores: dict[str, dict[str, KindScore]]) -> None:
+        for name, kinds in scores.items():
+            parts = [
+                f"{kind} {score.divergence:.4f} ({score.certain_error:.2%} missed)"
+                for kind, score in kinds.items()
+            ]
+            self._say(f"{name}: divergence " + ", ".join(parts))
+
+    def _say_verdict(self, verdict: Verdict) -> None:
+        for score in (verdict.base, verdict.greedy, verdict.teacher):
+            self._say(
+                f"{score.name:>8}: progression {score.progression.mean:.4f} "
+                f"+- {score.progression.se:.4f}, illegal flips {score.illegal:.2%}"
+            )
+        low, high = verdict.interval
+        self._say(
+            f"base - teacher {verdict.difference.mean:+.4f}, interval [{low:+.4f}, {high:+.4f}]: "
+            + ("passed" if verdict.passed else f"not within {verdict.plan.margin}")
+        )
+
+    def _say(self, text: str) -> None:
+        self._report(f"{time.perf_counter() - self._started:6.0f} s  {text}")
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of the checkpoint's weights."""
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
