@@ -19,7 +19,6 @@ from enum import StrEnum
 from pathlib import Path
 
 from automem.commands.arguments import Parser
-from automem.errors import UsageError
 
 RAY_START_TIMEOUT_S = 90.0
 MINIMUM_DISK_GB = 1.0
@@ -216,19 +215,14 @@ def _port(number: int, use: str) -> Finding:
 
 
 def _small_model() -> Finding:
-    from automem.config import compose
+    from automem.config import small_model
 
-    name = "small model"
-    advice = "automem pretrain makes it (minutes)"
-    try:
-        model = compose(overrides=["engine=transformers"]).engine.get("model")
-    except UsageError as error:
-        return Finding(name, Status.OPTIONAL, str(error).splitlines()[0], advice)
-    path = Path(str(model))
-    if not (path / "config.json").is_file():
-        return Finding(name, Status.OPTIONAL, f"not at {model}", advice)
+    path = small_model()
+    if path is None:
+        advice = "automem pretrain makes it (minutes)"
+        return Finding("small model", Status.OPTIONAL, "not there", advice)
     size_mb = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6
-    return Finding(name, Status.OK, f"{path} ({size_mb:.1f} MB)")
+    return Finding("small model", Status.OK, f"{path} ({size_mb:.1f} MB)")
 
 
 def _optional_modules() -> Iterator[Finding]:

@@ -86,11 +86,11 @@ class RunProgress:
         self._last_line, self._last_line_at = line, self._clock()
 
     def _line(self, at: Progress) -> str:
-        parts = [
-            f"{at.episodes_done}/{at.episodes_total} episodes",
-            f"{self._steps.add(at.steps):,.0f} steps/s",
-            f"{self._tokens.add(at.tokens_in + at.tokens_out):,.0f} tokens/s",
-        ]
+        parts = [f"{at.episodes_done}/{at.episodes_total} episodes"]
+        steps_per_s = self._steps.add(at.steps)
+        tokens_per_s = self._tokens.add(at.tokens_in + at.tokens_out)
+        if at.steps:
+            parts += [f"{steps_per_s:,.0f} steps/s", f"{tokens_per_s:,.0f} tokens/s"]
         if at.progression_so_far is not None:
             parts.append(f"progression {at.progression_so_far:.3f}")
         parts += [f"{at.failed} failed"] if at.failed else []

@@ -6,6 +6,7 @@ left it says how to resume them.
 
 import shlex
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ CONFIG_FILE = "config.yaml"
 Start = Callable[[OnProgress], RunResult]
 
 
-def play_new(spec: RolloutSpec, run_dir: Path, config: DictConfig, title: str = "") -> RunResult:
-    """Begin a run in a folder that holds none."""
+def play_new(
+    spec: RolloutSpec, run_dir: Path, config: DictConfig, title: str = "", is_shown: bool = True
+) -> RunResult:
+    """Begin a run in a folder that holds none; without a display if not `is_shown`."""
     if (run_dir / RUN_FILE).exists():
         raise UsageError(
             f"{run_dir} already holds a run: continue it with `{resume_line(run_dir)}`, or choose "
@@ -37,7 +40,12 @@ def play_new(spec: RolloutSpec, run_dir: Path, config: DictConfig, title: str = 
     run_dir.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, run_dir / CONFIG_FILE)
     name = title or f"{config.env.name}, {config.engine.name}"
-    return _play(lambda on_progress: run_rollout(spec, run_dir, on_progress), run_dir, config, name)
+    return _play(
+        lambda on_progress: run_rollout(spec, run_dir, on_progress),
+        run_dir,
+        config,
+        RunProgress(name) if is_shown else None,
+    )
 
 
 def play_on(run_dir: Path, workers: int | None = None) -> RunResult:
@@ -49,17 +57,20 @@ def play_on(run_dir: Path, workers: int | None = None) -> RunResult:
         lambda on_progress: resume_run(run_dir, on_progress, workers=workers),
         run_dir,
         config,
-        run_dir.name,
+        RunProgress(run_dir.name),
     )
 
 
-def _play(start: Start, run_dir: Path, config: DictConfig, title: str) -> RunResult:
+def _play(
+    start: Start, run_dir: Path, config: DictConfig, display: RunProgress | None
+) -> RunResult:
     settings = _mapping(config.get("tracker") or {})
     tracker = open_tracker(settings, run_dir, _mapping(config))
-    with RunProgress(title) as display:
+    with display or nullcontext():
 
         def follow(progress: Progress) -> None:
-            display.update(progress)
+            if display:
+                display.update(progress)
             tracker.log(_metrics(progress), step=progress.steps)
 
         result = start(follow)

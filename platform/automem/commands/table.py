@@ -8,6 +8,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+COLUMNS = ("progression", "95 % interval", "episodes", "steps/s", "steps", "tokens", "platform")
+FEWER_COLUMNS = 4
+"""What a terminal narrower than `NARROW` shows of them."""
+NARROW = 120
 LOG_WIDTH = 140
 
 
@@ -22,18 +26,19 @@ class Row:
 
 def print_table(rows: Sequence[Row], title: str = "", console: Console | None = None) -> None:
     """Progression with its interval first, then what it took."""
+    console = console or wide_console()
+    shown = len(COLUMNS) if console.width >= NARROW else FEWER_COLUMNS
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("run", no_wrap=True)
-    for column in ("progression", "95 % interval", "episodes", "steps", "steps/s", "tokens"):
+    table.add_column("run")
+    for column in COLUMNS[:shown]:
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("platform", justify="right", no_wrap=True)
     has_notes = any(row.note or (row.summary and _troubles(row.summary)) for row in rows)
     if has_notes:
         table.add_column("note")
     for row in rows:
         notes = [", ".join(filter(None, [row.note, _troubles(row.summary or {})]))]
-        table.add_row(row.name, *_cells(row.summary), *(notes if has_notes else []))
-    (console or wide_console()).print(table)
+        table.add_row(row.name, *_cells(row.summary)[:shown], *(notes if has_notes else []))
+    console.print(table)
 
 
 def wide_console() -> Console:
@@ -44,14 +49,14 @@ def wide_console() -> Console:
 
 def _cells(summary: Mapping[str, Any] | None) -> list[str]:
     if summary is None:
-        return ["–"] * 7
+        return ["–"] * len(COLUMNS)
     tokens, cost = summary["tokens"], summary["platform_ms_per_step"]
     return [
         number(summary["progression"]["mean"]),
         interval(summary["progression"]["ci95"]),
         f"{summary['finished']}/{summary['episodes']}",
-        f"{summary['steps']:,}",
         "–" if summary["steps_per_s"] is None else f"{summary['steps_per_s']:,.0f}",
+        f"{summary['steps']:,}",
         f"{tokens['in'] + tokens['out']:,}",
         f"{cost:.1f} ms/step" if cost is not None else "–",
     ]

@@ -1,0 +1,242 @@
+"""`automem tour` (`make run`): the whole thing in a few minutes, on this machine, for real.
+
+First a story: one deck of cards, dealt to players that act alike and differ in memory; then one
+match of it, replayed. After it the figures: many decks, real Crafter, one table, one report.
+
+Promise: every figure printed was measured in this tour, and the seeds stand beside it. Each tour
+writes new folders under `runs/`. It needs no network and no GPU, and a few minutes on two
+cores.
+"""
+
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.text import Text
+
+from automem.cli import INTERRUPTED
+from automem.commands.arguments import Parser
+from automem.commands.plan import fresh_dir, spec_from
+from automem.commands.play import exit_code, play_new, resume_line, shortest
+from automem.commands.table import Row, print_table, wide_console
+from automem.config import compose, small_model
+from automem.errors import AutoMemError, UsageError
+from automem.rollout.chain import iter_events
+from automem.rollout.progress import RunResult
+from automem.rollout.ray_local import connected
+from automem.seeds import SeedRange, range_of, seeds_from
+from automem.trace.replay import Replay, find_replay
+from automem.trace.summary import write_summary
+
+EPISODES = 64
+"""Decks that each player of the table is dealt."""
+QUICK_EPISODES, QUICK_CRAFTER_STEPS = 8, 100
+PLAYERS = "automem_envs.concentration.players"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One player of the embedded game."""
+
+    name: str
+    overrides: tuple[str, ...]
+    needs_model: bool = False
+    remembers: bool = True
+    """Whether it has memory files at all."""
+
+
+ARMS = (
+    Arm(
+        "no memory",
+        ("engine=scripted", "agent.memory=none", f"env.player._target_={PLAYERS}.NoMemoryPlayer"),
+        remembers=False,
+    ),
+    Arm(
+        "sloppy notes (script)", ("engine=scripted", f"env.player._target_={PLAYERS}.SloppyPlayer")
+    ),
+    Arm("small model (base)", ("engine=transformers",), needs_model=True),
+    Arm("perfect memory (script)", ("engine=scripted",)),
+)
+"""From worst to best by construction; the last one is the ceiling of memory habits."""
+
+
+def main(argv: list[str]) -> int:
+    """Tell the story, play the rest, print the table."""
+    parser = Parser(
+        "tour",
+        "A few minutes: one deck and its replay, 64 decks, real Crafter, one table, one report.",
+        [
+            "automem tour",
+            "automem tour --quick    # a minute: fewer decks, shorter Crafter",
+            "make run",
+        ],
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer decks, shorter Crafter")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes")
+    options = parser.parse_args(argv)
+    if options.workers < 1:
+        raise UsageError(f"--workers must be a whole number of at least 1, got {options.workers}")
+    tour = Tour(options.quick, options.workers)
+    try:
+        return tour.run()
+    except KeyboardInterrupt:
+        tour.say(f"\nstopped; what was played is in {shortest(tour.folder)}")
+        return INTERRUPTED
+
+
+class Tour:
+    """One tour and the folder that it writes to."""
+
+    def __init__(self, is_quick: bool, workers: int) -> None:
+        self.folder = fresh_dir(Path("runs"), "tour")
+        self._is_quick = is_quick
+        self._workers = workers
+        self._console = wide_console()
+        self._rows: list[Row] = []
+        self._seeds: dict[str, str] = {}
+        self._codes: list[int] = []
+        self._report: Path | None = None
+
+    def run(self) -> int:
+        """The exit code."""
+        began = time.monotonic()
+        has_model = small_model() is not None
+        arms = [arm for arm in ARMS if has_model or not arm.needs_model]
+        self.say(
+            "AutoMem: a player sees only the present; what it wants to know later it has to write\n"
+            "into its memory files, and to find there again.\n",
+            style="bold",
+        )
+        if not has_model:
+            self.say("(The small model is not there: `automem pretrain` makes it.)\n")
+        self._tell_one_deck(arms)
+        with connected():
+            self._play_decks(arms)
+            self._play_crafter()
+        print_table(self._rows, console=self._console)
+        for world, seeds in self._seeds.items():
+            self.say(f"seeds of {world}: {seeds}")
+        self._say_what_next(time.monotonic() - began)
+        return next((code for code in self._codes if code), 0)
+
+    def say(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text, style=style))
+
+    def _tell_one_deck(self, arms: list[Arm]) -> None:
+        """One deck for every arm, then a match of it in four lines."""
+        [seed] = seeds_from(SeedRange.REPORT, 1)
+        first = True
+        outcomes: list[tuple[Arm, float, Path]] = []
+        cards = 0
+        for arm in arms:
+            overrides = ["env=concentration", *arm.overrides, f"rollout.seeds=[{seed}]"]
+            config = compose(overrides=[*overrides, "rollout.workers=0"])
+            cards = config.env.world.cards
+            if first:
+                self.say(f"One deck, {cards} cards face down, seed {seed}, dealt to:")
+                first = False
+            run_dir = self.folder / f"deck-{_slug(arm.name)}"
+            result = self._play(config, run_dir, "")
+            if not result.finished:
+                continue
+            progression = result.finished[0].progression
+            outcomes.append((arm, progression, run_dir))
+            self.say(f"  {arm.name:<26}{_found(progression, cards)}")
+        self._tell_match([run_dir for arm, _, run_dir in outcomes if arm.remembers])
+        if len(outcomes) > 1:
+            worst, best = outcomes[0][1], outcomes[-1][1]
+            self.say(
+                f"\nSame player, better note-taker: {round(worst * cards)} to "
+                f"{round(best * cards)} of {cards} cards.\n",
+                style="bold green",
+            )
+
+    def _tell_match(self, runs: list[Path]) -> None:
+        for run_dir in reversed(runs):
+            for episode in sorted((run_dir / "episodes").iterdir()):
+                if replay := find_replay(iter_events(episode)):
+                    self._print_replay(replay)
+                    return
+
+    def _print_replay(self, replay: Replay) -> None:
+        self.say("\nOne match, as it came about:")
+        for what, text in replay.told():
+            first, *others = text.splitlines() or [""]
+            self._console.print(Text.assemble((f"  {what:<26}", "cyan"), first))
+            for line in others:
+                self.say(f"  {'':<26}{line}")
+
+    def _play_decks(self, arms: list[Arm]) -> None:
+        for arm in arms:
+            overrides = ["env=concentration", *arm.overrides, "rollout.seeds=report"]
+            episodes = QUICK_EPISODES if self._is_quick else EPISODES
+            overrides += [f"rollout.episodes={episodes}", f"rollout.workers={self._workers}"]
+            self._enter(compose(overrides=overrides), f"Concentration, {arm.name}")
+
+    def _play_crafter(self) -> None:
+        overrides = ["env=crafter", "engine=scripted", f"rollout.workers={self._workers}"]
+        name = "Crafter, scripted player"
+        if self._is_quick:
+            overrides.append(f"rollout.max_steps={QUICK_CRAFTER_STEPS}")
+            name += f", {QUICK_CRAFTER_STEPS} steps"
+        self._enter(compose(overrides=overrides), name)
+
+    def _enter(self, config: DictConfig, name: str) -> None:
+        """Play one row of the table."""
+        run_dir = self.folder / _slug(name)
+        try:
+            result = self._play(config, run_dir, name)
+        except AutoMemError as error:
+            self._codes.append(1)
+            self._rows.append(Row(name, None, f"failed: {error}"))
+            return
+        seeds = [key.seed for key in spec_from(config).episodes]
+        self._seeds[config.env.name] = seeds_in_words(seeds)
+        self._rows.append(Row(name, write_summary(run_dir)))
+        self._codes.append(exit_code(result, run_dir))
+        if config.engine.name == "transformers" or ("perfect" in name and self._report is None):
+            self._report = run_dir / "report.html"
+
+    def _play(self, config: DictConfig, run_dir: Path, name: str) -> RunResult:
+        result = play_new(spec_from(config), run_dir, config, title=name, is_shown=bool(name))
+        if result.interrupted:
+            self.say(f"stopped; play this run on with: {resume_line(run_dir)}")
+            raise KeyboardInterrupt
+        return result
+
+    def _say_what_next(self, seconds: float) -> None:
+        here = shlex.quote(str(shortest(self.folder)))
+        self.say(f"\n{seconds:.0f} s in all. Written: {here}")
+        if self._report:
+            self.say(f"report:  {shortest(self._report)}   (open it in a browser)")
+        example = "concentration-perfect-memory-script"
+        self.say(
+            f'next:    automem query {here} "select run, avg(progression) from episodes '
+            f'group by run"\n'
+            f"         automem show {here}/{example}\n"
+            "         automem rollout env=crafter engine=openai engine.base_url=http://... "
+            "engine.model=..."
+        )
+
+
+def _found(progression: float, cards: int) -> str:
+    return f"{round(progression * cards):>3} of {cards} cards found"
+
+
+def _slug(name: str) -> str:
+    kept = "".join(letter if letter.isalnum() else " " for letter in name.lower())
+    return "-".join(kept.split())
+
+
+def seeds_in_words(seeds: list[int]) -> str:
+    """`42 to 51 (published)`."""
+    unique = sorted(set(seeds))
+    whole = unique == list(range(unique[0], unique[-1] + 1))
+    words = (
+        f"{unique[0]} to {unique[-1]}" if whole and len(unique) > 1 else ", ".join(map(str, unique))
+    )
+    ranges = {range_of(seed) for seed in unique}
+    names = "/".join(sorted(name.value for name in ranges if name))
+    return f"{words} ({names})" if names else words
