@@ -66,8 +66,9 @@ def _text(card: Card) -> str:
 # The small base model
 
 Qwen2 architecture, {card.parameters:,} parameters, bfloat16, a word-level tokenizer with bytes for
-the rest. It plays Concentration, and nothing else: behaviour-cloned from a scripted player that acts
-well on what is in its context and keeps memory badly *by design*, across random scaffold variants.
+the rest. It plays Concentration, and nothing else: behaviour-cloned from a scripted player that
+acts well on what is in its context and keeps memory badly *by design*, across random scaffold
+variants.
 It exists to show the mechanism of learning memory on a laptop; it is no evidence for what large
 models gain.
 

@@ -2,8 +2,8 @@
 
 Promise: `decode(encode(text)) == text` for any text; no token is unknown; ids never change
 meaning (`words.txt` is only ever appended to, and unused ids wait at the end). A word has one token
-wherever it stands, at a line's start or after a space, so that the model sees a card as the same card
-everywhere: a space is put before each word that opens a text, a line or a tag's argument, and
+wherever it stands, at a line's start or after a space, so that the model sees a card as the same
+card everywhere: a space is put before each word that opens a text, a line or a tag's argument, and
 taken out again when decoding.
 """
 
