@@ -12,7 +12,7 @@ from automem_envs.crafter.path import distance
 
 BLOCK_WIDTH, BLOCK_HEIGHT = 8, 6
 LANDMARKS = frozenset(
-    ["water", "tree", "stone", "coal", "iron", "diamond", "table", "furnace", "plant"]
+    ("water", "tree", "cow", "stone", "coal", "iron", "diamond", "table", "furnace", "plant")
 )
 """Kinds worth a line."""
 SEEN = "seen"

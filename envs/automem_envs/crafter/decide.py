@@ -36,6 +36,8 @@ def wanted_kinds(sight: Sight) -> list[str]:
     carried = sight.inventory
     if sight.vitals["drink"] <= 5:
         wanted.append("water")
+    if sight.vitals["food"] <= 5:
+        wanted.append("cow")
     if carried.get("wood", 0) < 4 and "iron sword" not in carried:
         wanted.append("tree")
     for kind, tool in _TOOL_FOR.items():

@@ -148,13 +148,13 @@ def has_moved(before: Sight, action: str, after: Sight) -> bool:
     heading = action[5:].lower()
     if after.heading != heading:
         return False
-    if before.heading == heading and before.facing not in CREATURES:
+    if before.heading == heading:
         return before.facing in FREE_GROUND
+    beside = {thing.direction: thing.kind for thing in before.things if thing.distance == 1}
+    if heading in beside:
+        return beside[heading] in FREE_GROUND
     if after.facing in FREE_GROUND:
         return True
-    beside = {thing.direction: thing.kind for thing in before.things if thing.distance == 1}
-    if beside.get(heading) == after.facing:
-        return False
     nearest = {thing.kind: thing.distance for thing in before.things}
     if after.facing not in CREATURES and nearest.get(after.facing, 9) > 1:
         return True

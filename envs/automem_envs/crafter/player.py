@@ -47,9 +47,9 @@ ACTIONS_FILE = "actions.txt"
 MAP_FILE = "map.txt"
 PROGRESS_FILE = "progress.txt"
 STRATEGY_FILE = "strategy.txt"
-KEPT_STEPS = 9
+KEPT_STEPS = 8
 """Steps that stay in `actions.txt` when it is distilled."""
-DISTIL_AT = 18
+DISTIL_AT = 16
 """Lines of `actions.txt` at which it is."""
 _MOST_OPERATIONS = 16
 """In one turn; the starting scaffold allows no more."""

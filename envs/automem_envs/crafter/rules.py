@@ -9,6 +9,8 @@ from typing import Any
 
 from crafter import constants
 
+from automem_envs.crafter.simulation import AREA
+
 PUBLISHED_SEEDS: tuple[int, ...] = tuple(range(42, 52))
 """The ten episodes of the published tables."""
 PUBLISHED_MAX_STEPS = 2000
@@ -43,6 +45,8 @@ def instruction() -> str:
     lines = [
         "You are in a wild, open world seen from above, one square per step. Stay alive and reach "
         "as many of the achievements below as you can; each counts once, in any order.",
+        "",
+        f"The world is {AREA[0]} by {AREA[1]} squares; you begin in its middle.",
         "",
         "Each turn you give one action, spelled as here:",
         ", ".join(ACTIONS) + ".",
