@@ -94,7 +94,7 @@ def _print_head(told: Told, console: Console) -> None:
     )  # fmt: skip
     console.print(line)
     if ended is not None:
-        detail = f" ({_plain(ended.detail)})" if ended.detail else ""
+        detail = f" ({_plain(ended.detail)})" if ended.detail not in ("", ended.stop) else ""
         style = _STOP_STYLE.get(ended.stop, "")
         reached = f"progression {ended.progression:.3f} after {ended.steps} actions, "
         console.print(Text(f"{reached}{ended.stop}{detail}", style=style))

@@ -75,11 +75,11 @@ METRICS = (
         "Generated tokens over all calls of a step.",
     ),
     Metric(
-        "cached_prompt_memory", "Cached prompt, memory role", "cached_memory", "prompt_memory",
+        "cached_prompt_memory", "Memory prompts from cache", "cached_memory", "prompt_memory",
         "share", "Prompt tokens of the memory role that came from the engine's cache.",
     ),
     Metric(
-        "cached_prompt_gameplay", "Cached prompt, gameplay role", "cached_gameplay",
+        "cached_prompt_gameplay", "Gameplay prompts from cache", "cached_gameplay",
         "prompt_gameplay", "share",
         "Prompt tokens of the gameplay role that came from the engine's cache.",
     ),

@@ -5,7 +5,6 @@ names the operation (or the scaffold's own change) that gave it its present cont
 edit leaves as it was keeps its writer, so rewriting a file does not claim what it only repeats.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -41,7 +40,7 @@ class Memory:
         self.files: dict[str, str] = {}
         self._lines: dict[str, list[str]] = {}
         self._writers: dict[str, list[Writer]] = {}
-        self._counts: dict[str, Counter[str]] = {}
+        self._counts: dict[str, dict[str, int]] = {}
         self.byte_count = 0
 
     def apply(self, edit: Edit, writer: Writer) -> Change:
@@ -67,10 +66,13 @@ class Memory:
         return Change(file, tuple(written), removed, self._recount(file, removed, written))
 
     def _recount(self, file: str, removed: Iterable[str], written: Iterable[str]) -> int:
-        counts = self._counts.setdefault(file, Counter())
-        counts.subtract(line.strip() for line in removed)
-        repeated = sum(1 for line in written if line.strip() and counts[line.strip()] > 0)
-        counts.update(line.strip() for line in written)
+        counts = self._counts.setdefault(file, {})
+        for line in removed:
+            counts[line.strip()] -= 1
+        written = [line.strip() for line in written]
+        repeated = sum(1 for line in written if line and counts.get(line, 0) > 0)
+        for line in written:
+            counts[line] = counts.get(line, 0) + 1
         return repeated
 
     def writer(self, file: str, line: int) -> Writer | None:

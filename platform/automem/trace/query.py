@@ -33,6 +33,7 @@ from automem.trace.tables import TABLES, schema
 SHOWN_ROWS = 200
 """Rows that a printed table holds; `--csv` and `--json` give all."""
 _SHOWN_CHARS = 240
+_PIPE_COLUMNS = 200
 _READING = frozenset({"SELECT", "EXPLAIN"})
 
 PROMPTS_VIEW = """
@@ -173,7 +174,8 @@ def print_answer(answer: Answer, console: Console) -> None:
         table.add_column(escape(name), justify="right" if is_number and values else "left")
     for row in answer.rows[:SHOWN_ROWS]:
         table.add_row(*(_cell(value) for value in row))
-    console.print(table)
+    # A file or pipe has no edge to fit into; a terminal has.
+    console.print(table, width=None if console.is_terminal else max(console.width, _PIPE_COLUMNS))
     more = len(answer.rows) - SHOWN_ROWS
     if more > 0:
         console.print(f"[dim]… and {more} more rows; --csv or --json gives all of them[/dim]")

@@ -1,12 +1,14 @@
 """A replay: the moment in a run where memory visibly paid, in four lines for people.
 
 What is looked for, in any world: a line that the agent wrote at step s, shown again to it by an
-operation at a later step t, named by the action that it then committed, after which progression
-rose. "Named" is a heuristic on words, so a replay illustrates and proves nothing; figures come from
-the metrics.
+operation at a later step t, and then an action that raised progression and holds a word of that
+line which neither the question had nor many other lines: what the line told, the action used.
+Numbers count (one of many cards); other words only as the answer to a search, and out of sight.
+A heuristic: a replay illustrates and proves nothing; figures come from the metrics.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ from automem.trace.rows import rows
 from automem.trace.summary import finished_episodes
 
 _SHOWING = ("SEARCH", "READ", "TAIL")
-_FAR_ENOUGH = 40
-"""Steps between writing and reading beyond which a replay is not better for being longer."""
+_FAR_ENOUGH = 12
+"""Steps between writing and reading beyond which a replay is not better for being longer; among
+those the earliest in the game is taken, where most is still open."""
 _FEW_LINES = 3
 """A result of so many lines reads as one answer."""
 _CANDIDATES = 400
@@ -32,7 +35,7 @@ from ops o join steps s using (run, episode, step) join episodes e using (run, e
 where s.gain > 0 and s.source = 'model' and o.op in {_SHOWING} and o.status = 'ok'
 order by (o.op = 'SEARCH') desc, greatest({_FEW_LINES}, least(9, len(o.sources))),
          least({_FAR_ENOUGH}, o.step - list_min([writer.step for writer in o.sources])) desc,
-         o.run, o.episode, o.step
+         s.progression, o.run, o.episode, o.step
 limit {_CANDIDATES}
 """
 _COUNT_ACTIONS = "select action, count(*) from steps where action is not null group by action"
@@ -109,10 +112,13 @@ def _best(moments: Iterable[Mapping[str, Any]], common: set[str]) -> Replay | No
 def _candidates(
     moment: Mapping[str, Any], common: set[str]
 ) -> Iterable[tuple[tuple[float, ...], Replay]]:
-    """Lines of one result that the agent wrote in an earlier step and that its action names."""
-    named = _words(moment["action"]) - common
+    """Lines of one result that the agent wrote in an earlier step and that its action used."""
+    named = _words(moment["action"]) - common - _words(moment["argument"] or "")
     files = [part["file"] for part in moment["result_lines"] for _ in part["lines"]]
-    texts = moment["result"].split("\n")
+    texts = moment["result"].split("\n")[: len(files)]
+    seen = Counter(word for text in texts for word in _words(text))
+    hidden = set() if moment["op"] != "SEARCH" else named - _words(moment["observation"])
+    named = {w for w in named if seen[w] <= _FEW_LINES and (w.isdigit() or w in hidden)}
     for text, file, source in zip(texts, files, moment["sources"], strict=False):
         if source is None or source["turn"] < 0 or source["step"] >= moment["step"]:
             continue
@@ -124,8 +130,8 @@ def _candidates(
             float(moment["op"] == "SEARCH"),
             -float(max(_FEW_LINES, min(len(files), 9))),
             float(min(distance, _FAR_ENOUGH)),
+            -moment["progression"],
             moment["gain"],
-            -float(len(moment["observation"])),
         )
         yield score, _replay(moment, line, file, source["step"], len(files))
 
@@ -153,9 +159,8 @@ def _words(text: str) -> set[str]:
 
 def _common_words(actions: Iterable[tuple[str | None, int]]) -> set[str]:
     """Words of more than half of all actions (`flip`): they name nothing."""
-    total, counts = 0, dict[str, int]()
+    total, counts = 0, Counter[str]()
     for action, count in actions:
         total += count if action else 0
-        for word in _words(action or ""):
-            counts[word] = counts.get(word, 0) + count
+        counts.update(dict.fromkeys(_words(action or ""), count))
     return {word for word, count in counts.items() if count > total / 2}

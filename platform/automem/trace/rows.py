@@ -211,7 +211,10 @@ class _Pass:
 
     def _sources(self, lines: dict[str, list[int]]) -> list[dict[str, int] | None]:
         writers = (self.memory.writer(file, n) for file, numbers in lines.items() for n in numbers)
-        return [None if writer is None else msgspec.structs.asdict(writer) for writer in writers]
+        return [
+            None if w is None else {"step": w.step, "turn": w.turn, "index": w.index}
+            for w in writers
+        ]
 
     def _change(self, event: MemoryChanged) -> Iterator[Row]:
         self._apply(event.edit, Writer(event.step))
