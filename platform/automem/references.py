@@ -16,7 +16,7 @@ class Reference:
     source: str
     max_steps: int = 0
     """Holds for this cap on actions; 0: for any."""
-    group: str = "published"
+    group: str = "published, language model"
 
 
 _PAPER = "arXiv 2607.01224, seeds 42-51"

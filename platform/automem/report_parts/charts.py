@@ -73,7 +73,7 @@ def seeds_plot(arms: Sequence[ArmData], colours: Sequence[int], top: float) -> M
         return round(10 + (1 - value / top) * (height - 20), 1)
 
     parts = [_grid(top, y, left, WIDTH - right)]
-    every = max(1, math.ceil(len(seeds) / 20))
+    every = max(1, math.ceil((7 * len(str(seeds[-1])) + 16) / column))
     for place, seed in enumerate(seeds):
         if place % every == 0:
             parts.append(f'<text class="tick" x="{x(place)}" y="{height + 16}">{seed}</text>')
