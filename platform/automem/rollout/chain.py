@@ -115,6 +115,19 @@ def decode(line: bytes) -> Event:
         ) from error
 
 
+def seal(line: bytearray) -> None:
+    """Make a record of an event's JSON, in place: the checksum as last field, and a newline."""
+    del line[-1]
+    line += b',"crc":"%08x"}\n' % zlib.crc32(line)
+
+
+def encode(event: Event) -> bytes:
+    """An event's record."""
+    line = bytearray(msgspec.json.encode(event))
+    seal(line)
+    return bytes(line)
+
+
 def is_valid(line: bytes) -> bool:
     """Whether `line` is a whole record with the right checksum."""
     return (

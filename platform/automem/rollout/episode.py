@@ -40,6 +40,7 @@ from automem.rollout.meter import EpisodeMeter
 from automem.rollout.parts import Parts, build_session, episode_started
 from automem.rollout.patience import DamagedError, Patience, UnexpectedError
 from automem.rollout.recovery import Recovered, digest_of, recover, stored_name
+from automem.rollout.segments import SegmentWriter, restore
 from automem.rollout.spec import EpisodeKey
 from automem.trace.compact import EpisodeSummary
 from automem.trace.events import (
@@ -148,17 +149,19 @@ class Attempt:
         self._journal: Journal | None = None
         self._sandbox: Sandbox | None = None
         self._world: GuardedWorld | None = None
+        self._segments: SegmentWriter | None = None
 
     async def play(self, tables_dir: Path) -> EpisodeSummary:
         """From wherever the journal ends to the done mark."""
-        above = max(journal_epochs(self._directory), default=0)
-        lease = leases.acquire(self._directory, above)
+        lease = leases.acquire(self._directory, await self._newest_epoch())
         recovered = await self._recover()
         self._meter.resume_at(recovered.steps, recovered.reached)
         if recovered.ended is None:
-            self._open_journal(lease, recovered)
+            await self._open_journal(lease, recovered)
             ended = await self._play_to_end(lease, recovered)
             self._append(ended)
+            if self._segments is not None:
+                await self._segments.finish()
         self._close_sandbox()
         history = recovered.history
         files = history.files if recovered.ended is not None and history is not None else None
@@ -173,6 +176,8 @@ class Attempt:
     def close(self) -> None:
         """Free everything; nothing durable happens here."""
         self._close_sandbox()
+        if self._segments is not None:
+            self._segments.cancel()
         if self._journal is not None:
             self._journal.close()
         if self._world is not None:
@@ -185,13 +190,34 @@ class Attempt:
         except StoreError as error:
             raise DamagedError(str(error)) from error
 
-    def _open_journal(self, lease: Lease, recovered: Recovered) -> None:
+    async def _newest_epoch(self) -> int:
+        """The newest attempt so far, on this node or on another one whose journal is then ours."""
+        store = self._parts.store
+        if store is None:
+            return max(journal_epochs(self._directory), default=0)
+        await asyncio.to_thread(restore, store, self._directory)
+        claimed = await asyncio.to_thread(store.epochs, self._directory.name)
+        return max([*journal_epochs(self._directory), *claimed], default=0)
+
+    async def _open_journal(self, lease: Lease, recovered: Recovered) -> None:
+        spec, store = self._parts.spec, self._parts.store
+        if store is not None:
+            self._segments = await asyncio.to_thread(
+                SegmentWriter,
+                store,
+                self._directory,
+                lease.epoch,
+                recovered.head,
+                spec.segment_steps,
+                spec.segment_s,
+            )
         self._journal = Journal(
             self._directory,
             lease,
             recovered.head,
             recovered.known,
-            fsync=self._parts.spec.fsync,
+            fsync=spec.fsync,
+            on_write=self._segments.add if self._segments is not None else None,
         )
         self._meter.follow(self._journal.totals)
 
@@ -215,6 +241,8 @@ class Attempt:
             action = await self._within_deadline(session.step(observation, outcome))
             observation, outcome = world.step(action)
             self._meter.count_step(outcome.progression)
+            if self._segments is not None:
+                await self._segments.after_step()
             await asyncio.sleep(0)
         await self._within_deadline(session.close(outcome, observation))
         return _ended(outcome, self._meter.step, started.max_steps)

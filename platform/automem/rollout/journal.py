@@ -15,7 +15,6 @@ import errno
 import os
 import socket
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import msgspec
 
 from automem.crash import crash_point, is_armed
 from automem.errors import StoreError
-from automem.rollout.chain import ChainHead, iter_events, journal_path, read_events
+from automem.rollout.chain import ChainHead, iter_events, journal_path, read_events, seal
 from automem.rollout.lease import Lease
 from automem.trace.blobs import blob_name, is_blob_name
 from automem.trace.events import INLINE_CHARS, Attempt, Blob, Event, Turn
@@ -157,8 +156,7 @@ class Journal:
             raise StoreError(
                 f"{self._path}: {type(event).__name__} is not JSON: {error}"
             ) from error
-        del line[-1]
-        line += b',"crc":"%08x"}\n' % zlib.crc32(line)
+        seal(line)
         return line
 
     def _write(self, line: bytearray) -> None:

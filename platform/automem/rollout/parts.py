@@ -19,6 +19,7 @@ from automem.engine.render import ApproximateCounter, ChatRenderer
 from automem.errors import ScaffoldError
 from automem.memory.sandbox import Quota, Sandbox
 from automem.rollout.guarded_world import GuardedWorld
+from automem.rollout.segments import SegmentStore
 from automem.rollout.spec import EpisodeKey, RoleSpec, RolloutSpec
 from automem.trace.events import SCHEMA, EpisodeStarted
 
@@ -34,6 +35,8 @@ class Parts:
     """Name of the base model of the gameplay role."""
     scaffold: Scaffold | ScaffoldError
     """A scaffold that does not load is the player's failure in every episode, not the worker's."""
+    store: SegmentStore | None = None
+    """Where journals are copied to."""
 
     def loaded_scaffold(self) -> Scaffold:
         """The scaffold, or the ScaffoldError that loading it raised."""
@@ -68,6 +71,7 @@ async def build_parts(spec: RolloutSpec, engines: Mapping[str, Engine]) -> Parts
         options=options,
         model=capabilities.model,
         scaffold=scaffold,
+        store=SegmentStore(spec.segments_url) if spec.segments_url else None,
     )
 
 

@@ -103,6 +103,10 @@ class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Survive power cuts, not only kills."""
     segments_url: str = ""
     """fsspec URL under which journals are copied as they grow; empty: only the local disk."""
+    segment_steps: int = 50
+    """A segment is stored after so many steps of an episode, or ..."""
+    segment_s: float = 30.0
+    """... after so many seconds: what the loss of a node costs at most."""
 
     def episode_id(self, key: EpisodeKey) -> str:
         """`<world>-<seed>-<replicate>`: names the episode's folder and tables."""
