@@ -10,6 +10,7 @@ import random
 from collections.abc import Sequence
 
 from automem.agent.scaffold import FileSchema, Notice, RoutineSchema, Scaffold, ScaffoldSchema
+from automem.seeds import derive
 
 _STEMS_TEXT = (
     "cards notes seen flips deck memo log map board plan list pairs ranks open book index "
@@ -66,8 +67,8 @@ _SECTIONS = {
 }
 _LOG_SECTIONS = ("action", "changed", "observation", "files", "notice")
 _PLAN_SECTIONS = ("observation", "files", "shown", "notice")
-_HELD_OUT_LAST = "observation"
-"""Layouts that end with this section are held out."""
+_HELD_OUT_ORDERS = 4
+"""One in so many orders of sections is held out."""
 
 
 def random_scaffold(chooser: random.Random, is_held_out: bool = False) -> Scaffold:
@@ -127,5 +128,5 @@ def _templates(chooser: random.Random, is_held_out: bool) -> dict[str, str]:
 def _ordered(chooser: random.Random, names: list[str], is_held_out: bool) -> str:
     while True:
         chooser.shuffle(names)
-        if (names[-1] == _HELD_OUT_LAST) == is_held_out:
+        if (derive(*names) % _HELD_OUT_ORDERS == 0) == is_held_out:
             return "".join(_SECTIONS[name] for name in names)
