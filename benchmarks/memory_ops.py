@@ -4,7 +4,7 @@
 
 Without fsync, as in a run by default. Each round starts from the same text: writing operations are
 undone outside the measured time. Wall time includes waiting for a core that others use; processor
-time does not. `--check` fails where the p99 of processor time exceeds the promised 200 microseconds.
+time does not. `--check` fails where the p99 of processor time exceeds the promised 200 us.
 Held to it: a plain-text file and operations that touch few lines. For information: a keyword that
 is in every line, and a file with letters beyond ASCII. Not measured: the journal, and folders of
 hundreds of files.

@@ -295,7 +295,9 @@ class Executor:
         names = [info.name for info in self._sandbox.listing()]
         if not names:
             return OpRefused(f"there is no {file}; there are no files yet")
-        near = nearest(file, names, limit=2)
+        # Compared without endings, which are often all the same.
+        stems = {_stem(name): name for name in reversed(names)}
+        near = [stems[stem] for stem in nearest(_stem(file), stems, limit=2)]
         if near:
             return OpRefused(f"there is no {file}; did you mean {' or '.join(near)}?")
         more = ", ..." if len(names) > _NAMES_LISTED else ""
@@ -344,6 +346,10 @@ def _lines_starting(text: str, start: str) -> list[tuple[int, int]]:
         spans.append((position, end))
         position = text.find("\n" + start, end) + 1
     return spans
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] or name
 
 
 def _shown(page: Page, nothing: str) -> OpResult:

@@ -14,10 +14,13 @@ _PLACEHOLDER = re.compile(
        | {_OPEN} (\.\.+|…) {_CLOSE}""",
     re.IGNORECASE | re.VERBOSE,
 )
+_LONGEST_PLACEHOLDER = 60
 
 
 def read_commit(written: str, action: str) -> Commit | Malformed:
     """The commit of `action`; `written` is how the model spelled it, escapes and all."""
-    if not action.strip() or _PLACEHOLDER.fullmatch(written.strip()):
+    written = written.strip()
+    is_short = len(written) <= _LONGEST_PLACEHOLDER
+    if not action.strip() or (is_short and _PLACEHOLDER.fullmatch(written)):
         return Malformed("that is no action; commit a real one, not the placeholder")
     return Commit(action)

@@ -205,6 +205,10 @@ def _text(command: Mapping[str, Any], key: str, default: str | None = None) -> s
     value = command.get(key, default)
     if not isinstance(value, str):
         raise OpRefused(f"`{key}` is missing; it has to be a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: JSON can spell it, UTF-8 cannot
+        raise OpRefused(f"`{key}` holds broken characters; write plain text") from None
     return value
 
 

@@ -64,12 +64,12 @@ _ONE_LINE = frozenset({"READ", "SEARCH", "TAIL", "COUNT", "CREATE", "DELETE", "A
 _TEXT_END = frozenset({"END", "IM_END", "EOT_ID", "ENDOFTEXT", "EOM_ID", "END_OF_TURN"})
 """Ends of a body. All but END are chat templates' own marks that some servers leave in the text."""
 
-_TAG = re.compile(r"<(\|?)[ \t]*(/?)[ \t]*([A-Za-z][A-Za-z_]{1,15})[ \t]*(\|?)>")
-_TAG_START = re.compile(r"<(?=\|?[ \t]*/?[ \t]*[A-Za-z])")
+# Every repetition is bounded or possessive: a model's text must not make matching quadratic.
+_TAG = re.compile(r"<(\|?)[ \t]{0,3}(/?)[ \t]{0,3}([A-Za-z][A-Za-z_]{1,15})[ \t]{0,3}(\|?)>")
+_TAG_START = re.compile(r"<(?=\|?[ \t]{0,3}/?[ \t]{0,3}[A-Za-z])")
 _ESCAPED = re.compile(r"\\([|<\\\s])")
 _BAR = re.compile(r"((?:[^\\|]++|\\.)*+)\|", re.DOTALL)
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
-_FENCE = re.compile(r"\s*`+[a-zA-Z]*\s*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +196,14 @@ def _ends_body(opening: _Tag, tag: _Tag, text: str) -> bool:
         return True
     if tag.name not in _FIELDS:
         return False
-    line = text.rfind("\n", opening.end, tag.start) + 1 or opening.end
-    return not opening.is_barred or not text[line : tag.start].strip()
+    return not opening.is_barred or _begins_line(text, tag.start, opening.end)
+
+
+def _begins_line(text: str, position: int, start: int) -> bool:
+    """Whether only spaces stand between `position` and its line's beginning (or `start`)."""
+    while position > start and text[position - 1] in " \t":
+        position -= 1
+    return position == start or text[position - 1] == "\n"
 
 
 # Reading one operation
@@ -226,7 +232,7 @@ def _unclosed(opening: _Tag, body: str, is_last: bool) -> Item:
 
     One line is all that most operations need. A text of several lines may hold prose that was not
     meant, and a WRITE or REPLACE at the end of a turn may be torn: those are asked for again."""
-    body = _FENCE.sub("", body)
+    body = _without_fence(body)
     if opening.name in _ONE_LINE:
         lead = len(body) - len(body.lstrip())
         body = body[:lead] + body[lead:].split("\n", 1)[0]
@@ -235,6 +241,15 @@ def _unclosed(opening: _Tag, body: str, is_last: bool) -> Item:
         message = f"{opening.name} was not closed; write {form(opening.name)}"
         return Item(Malformed(message), opening.start, end)
     return Item(_value(opening.name, body), opening.start, end)
+
+
+def _without_fence(body: str) -> str:
+    """`body` without the end of a code fence around its operation."""
+    lines = body.split("\n")
+    while lines and (not lines[-1].strip() or lines[-1].lstrip().startswith("```")):
+        lines.pop()
+    body = "\n".join(lines).rstrip()
+    return body[:-1] if body.endswith("`") and body.count("`") % 2 == 1 else body
 
 
 def _value(name: str, body: str) -> Value:

@@ -28,9 +28,10 @@ COMMIT = "commit_action"
 DONE = "done"
 MEMORY_ROOT = "/memories"
 
-_OPENING = re.compile(r"<\s*tool_call\s*>", re.IGNORECASE)
-_CLOSING = re.compile(r"\s*<\s*/\s*tool_call\s*>", re.IGNORECASE)
-_LEAD = re.compile(r"\s*(```(json)?\s*)?")
+_OPENING = re.compile(r"<\s{0,3}tool_call\s{0,3}>", re.IGNORECASE)
+_CLOSING = re.compile(r"<\s{0,3}/\s{0,3}tool_call\s{0,3}>", re.IGNORECASE)
+_LEAD = re.compile(r"\s*+(```(json)?\s*+)?")
+_TRAIL = re.compile(r"\s*+(```)?\s*+")
 _NUMBER = re.compile(r"\s*\d{1,9}\s*", re.ASCII)
 _MAX_NUMBER = 999_999_999
 
@@ -120,8 +121,8 @@ def _read_call(text: str, position: int) -> tuple[Value, int]:
     except (ValueError, RecursionError):
         return _broken(), _end_of_broken(text, position)
     value = _call(call.get("name"), call) if isinstance(call, dict) else _broken()
-    fence = re.compile(r"\s*```").match(text, end) if lead and lead.group(1) else None
-    closing = _CLOSING.match(text, fence.end() if fence else end)
+    trail = _TRAIL.match(text, end)
+    closing = _CLOSING.match(text, trail.end() if trail else end)
     return value, closing.end() if closing else end
 
 
