@@ -27,6 +27,7 @@ from automem.trace.events import (
     Turn,
 )
 from automem.trace.metrics import WRITING, Tally
+from automem.trace.migrate import check_schema
 from automem.trace.provenance import Change, Memory, Writer, split_lines
 from automem.trace.texts import Prompts, Texts
 
@@ -68,6 +69,7 @@ class _Pass:
         """Fold one event; the rows that it completes."""
         match event:
             case EpisodeStarted():
+                check_schema(event.schema)
                 self.started = event
             case Attempt():
                 self.attempts += 1

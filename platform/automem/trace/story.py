@@ -22,6 +22,7 @@ from automem.trace.events import (
     OpDone,
     Turn,
 )
+from automem.trace.migrate import check_schema
 from automem.trace.provenance import Change, Memory, Writer
 from automem.trace.texts import Messages, Prompts, Texts
 
@@ -117,6 +118,7 @@ class _Teller:
         step = told.steps[-1] if told.steps else None
         match event:
             case EpisodeStarted():
+                check_schema(event.schema)
                 told.started, told.instruction = event, texts.resolve(event.instruction)
             case Attempt():
                 told.attempts += 1

@@ -15,6 +15,11 @@ Messages: TypeAlias = list[tuple[str, str]]
 """(role, text) pairs, oldest first."""
 
 
+MAX_TEXTS = 40_000
+"""Texts that are held at a time, the longest unused dropped first: bounds memory in endless
+episodes. A journal writes a text again that it has not written for 16,384 others."""
+
+
 class Texts:
     """The blobs of one episode, by name."""
 
@@ -26,14 +31,18 @@ class Texts:
     def add(self, event: Event) -> None:
         """Take note of `event` where it is a blob."""
         if isinstance(event, Blob):
+            self._blobs.pop(event.digest, None)
             self._blobs[event.digest] = event.text
+            if len(self._blobs) > MAX_TEXTS:
+                del self._blobs[next(iter(self._blobs))]
 
     def resolve(self, text: str) -> str:
         """The text that `text` names, or itself; StoreError where its blob is missing."""
         if not is_blob_name(text):
             return text
         try:
-            return self._blobs[text]
+            found = self._blobs[text] = self._blobs.pop(text)
+            return found
         except KeyError:
             raise StoreError(
                 f"the trace names the text {text}, but holds no such blob before its first use: "

@@ -3,8 +3,10 @@ import pytest
 from support.traces import play
 
 from automem.errors import StoreError
-from automem.trace.events import SCHEMA
+from automem.trace.events import SCHEMA, EpisodeStarted
 from automem.trace.migrate import check_schema, events_of, schema_of, upgrade
+from automem.trace.rows import rows
+from automem.trace.story import tell
 
 
 def test_the_present_schema_is_read_as_it_is():
@@ -44,3 +46,14 @@ def test_migration_steps_are_taken_one_version_after_the_other():
 def test_a_trace_without_its_first_record_is_incomplete():
     with pytest.raises(StoreError, match="no `episode` record"):
         schema_of([{"kind": "attempt"}])
+
+
+def test_tables_and_stories_refuse_a_trace_of_a_newer_schema():
+    events = play(1, cards=8, max_steps=6)
+    newer = [
+        msgspec.structs.replace(e, schema=SCHEMA + 1) if isinstance(e, EpisodeStarted) else e
+        for e in events
+    ]
+    for read in (tell, lambda found: list(rows(found))):
+        with pytest.raises(StoreError, match="written by a newer AutoMem"):
+            read(newer)

@@ -1,6 +1,7 @@
 import pytest
 from support.traces import SYSTEM, play
 
+import automem.trace.texts as texts_module
 from automem.errors import StoreError
 from automem.trace.blobs import blob_name
 from automem.trace.events import Blob, Role, Routine, Turn
@@ -36,3 +37,14 @@ def test_a_missing_blob_says_that_the_journal_is_incomplete():
         Texts().resolve(name)
     assert Texts([Blob(name, "lost")]).resolve(name) == "lost"
     assert Texts().resolve("short") == "short"
+
+
+def test_only_the_texts_used_last_are_held(monkeypatch):
+    monkeypatch.setattr(texts_module, "MAX_TEXTS", 3)
+    blobs = [Blob(blob_name(text), text) for text in ("static", "a", "b", "c", "d")]
+    texts = Texts()
+    for blob in blobs:
+        texts.add(blob)
+        assert texts.resolve(blobs[0].digest) == "static"
+    with pytest.raises(StoreError):
+        texts.resolve(blobs[1].digest)
