@@ -83,14 +83,6 @@ def scaffold_path(name: str, config_dir: Path | str | None = None) -> Path:
     raise UsageError(no_such("scaffold", name, known) + " (or give the path of a folder)")
 
 
-def small_model(config_dir: Path | str | None = None) -> Path | None:
-    """Folder of the small model that `engine=transformers` plays with by default; None where it
-    has not been made yet."""
-    model = compose(overrides=["engine=transformers"], config_dir=config_dir).engine.get("model")
-    folder = Path(str(model))
-    return folder if (folder / "config.json").is_file() else None
-
-
 def compose(
     config_name: str = "config",
     overrides: Sequence[str] = (),

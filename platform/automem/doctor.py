@@ -215,14 +215,13 @@ def _port(number: int, use: str) -> Finding:
 
 
 def _small_model() -> Finding:
-    from automem.config import small_model
+    from automem.engine.models import EMBEDDED
 
-    path = small_model()
-    if path is None:
-        advice = "automem pretrain makes it (minutes)"
-        return Finding("small model", Status.OPTIONAL, "not there", advice)
-    size_mb = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6
-    return Finding("small model", Status.OK, f"{path} ({size_mb:.1f} MB)")
+    if not (EMBEDDED / "config.json").is_file():
+        advice = "automem pretrain makes it (half an hour)"
+        return Finding("small model", Status.OPTIONAL, f"not at {EMBEDDED}", advice)
+    size_mb = sum(file.stat().st_size for file in EMBEDDED.rglob("*") if file.is_file()) / 1e6
+    return Finding("small model", Status.OK, f"{EMBEDDED} ({size_mb:.1f} MB)")
 
 
 def _optional_modules() -> Iterator[Finding]:

@@ -21,8 +21,12 @@ from automem.commands.arguments import Parser
 from automem.commands.plan import fresh_dir, spec_from
 from automem.commands.play import exit_code, play_new, resume_line, shortest
 from automem.commands.table import Row, print_table, wide_console
-from automem.config import compose, small_model
+from automem.config import compose
+from automem.engine.models import EMBEDDED
 from automem.errors import AutoMemError, UsageError
+from automem.references import Reference, references_for
+from automem.report import write_report
+from automem.report_parts.gather import Arm as ReportArm
 from automem.rollout.chain import iter_events
 from automem.rollout.progress import RunResult
 from automem.rollout.ray_local import connected
@@ -33,6 +37,10 @@ from automem.trace.summary import write_summary
 EPISODES = 64
 """Decks that each player of the table is dealt."""
 QUICK_EPISODES, QUICK_CRAFTER_STEPS = 8, 100
+REFERENCE_NOTE = (
+    "Rows with a source are published figures of language models. The scripted Crafter player "
+    "knows the\nrules by heart: it shows that the world and the platform work, and nothing about models."
+)
 PLAYERS = "automem_envs.concentration.players"
 
 
@@ -96,13 +104,16 @@ class Tour:
         self._console = wide_console()
         self._rows: list[Row] = []
         self._seeds: dict[str, str] = {}
+        self._caps: dict[str, int] = {}
         self._codes: list[int] = []
-        self._report: Path | None = None
+        self._arms: list[ReportArm] = []
+        self._story = ""
+        self._replay: Replay | None = None
 
     def run(self) -> int:
         """The exit code."""
         began = time.monotonic()
-        has_model = small_model() is not None
+        has_model = (EMBEDDED / "config.json").is_file()
         arms = [arm for arm in ARMS if has_model or not arm.needs_model]
         self.say(
             "AutoMem: a player sees only the present; what it wants to know later it has to write\n"
@@ -115,7 +126,14 @@ class Tour:
         with connected():
             self._play_decks(arms)
             self._play_crafter()
-        print_table(self._rows, console=self._console)
+        points = self._published()
+        references = [
+            Row(f"{point.world.capitalize()}, {point.label}", None, point.source, point.value)
+            for point in points
+        ]
+        print_table([*self._rows, *references], console=self._console)
+        if points:
+            self.say(REFERENCE_NOTE)
         for world, seeds in self._seeds.items():
             self.say(f"seeds of {world}: {seeds}")
         self._say_what_next(time.monotonic() - began)
@@ -147,16 +165,17 @@ class Tour:
         self._tell_match([run_dir for arm, _, run_dir in outcomes if arm.remembers])
         if len(outcomes) > 1:
             worst, best = outcomes[0][1], outcomes[-1][1]
-            self.say(
-                f"\nSame player, better note-taker: {round(worst * cards)} to "
-                f"{round(best * cards)} of {cards} cards.\n",
-                style="bold green",
+            self._story = (
+                f"Same player, better note-taker: {round(worst * cards)} to "
+                f"{round(best * cards)} of {cards} cards."
             )
+            self.say(f"\n{self._story}\n", style="bold green")
 
     def _tell_match(self, runs: list[Path]) -> None:
         for run_dir in reversed(runs):
             for episode in sorted((run_dir / "episodes").iterdir()):
                 if replay := find_replay(iter_events(episode)):
+                    self._replay = replay
                     self._print_replay(replay)
                     return
 
@@ -183,6 +202,12 @@ class Tour:
             name += f", {QUICK_CRAFTER_STEPS} steps"
         self._enter(compose(overrides=overrides), name)
 
+    def _published(self) -> list[Reference]:
+        """Reference points from elsewhere; those of the embedded game were played just now."""
+        caps = self._caps.items()
+        points = [point for world, cap in caps for point in references_for(world, cap)]
+        return [point for point in points if point.group != "simulated"]
+
     def _enter(self, config: DictConfig, name: str) -> None:
         """Play one row of the table."""
         run_dir = self.folder / _slug(name)
@@ -195,9 +220,9 @@ class Tour:
         seeds = [key.seed for key in spec_from(config).episodes]
         self._seeds[config.env.name] = seeds_in_words(seeds)
         self._rows.append(Row(name, write_summary(run_dir)))
+        self._caps[config.env.name] = config.rollout.max_steps or config.env.world.max_steps
         self._codes.append(exit_code(result, run_dir))
-        if config.engine.name == "transformers" or ("perfect" in name and self._report is None):
-            self._report = run_dir / "report.html"
+        self._arms.append(ReportArm(name, run_dir))
 
     def _play(self, config: DictConfig, run_dir: Path, name: str) -> RunResult:
         result = play_new(spec_from(config), run_dir, config, title=name, is_shown=bool(name))
@@ -206,11 +231,21 @@ class Tour:
             raise KeyboardInterrupt
         return result
 
+    def _write_report(self) -> Path:
+        """One page over every row of the table, the replay first."""
+        return write_report(
+            self._arms,
+            title="AutoMem: the tour",
+            story=self._story,
+            references=self._published(),
+            replay=self._replay,
+            out=self.folder / "report.html",
+        )
+
     def _say_what_next(self, seconds: float) -> None:
         here = shlex.quote(str(shortest(self.folder)))
         self.say(f"\n{seconds:.0f} s in all. Written: {here}")
-        if self._report:
-            self.say(f"report:  {shortest(self._report)}   (open it in a browser)")
+        self.say(f"report:  {shortest(self._write_report())}   (open it in a browser)")
         example = "concentration-perfect-memory-script"
         self.say(
             f'next:    automem query {here} "select run, avg(progression) from episodes '

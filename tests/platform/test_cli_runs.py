@@ -83,7 +83,7 @@ def test_every_point_of_a_sweep_is_checked_before_the_first_is_played(tmp_path: 
 
 
 def test_ctrl_c_leaves_a_run_that_resume_finishes(tmp_path: Path) -> None:
-    slow = ["engine.target.latency_s=0.05", "run.dir=stopped"]
+    slow = ["engine.target.latency_s=0.4", "run.dir=stopped"]
     command = [sys.executable, "-m", "automem.cli", "rollout", *HERE, *slow]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     journal = tmp_path / "stopped" / "episodes" / "concentration-1-0" / "journal" / "0001.jsonl"
@@ -97,6 +97,8 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(tmp_path: Path) -> None:
     assert process.returncode == cli.INTERRUPTED
     assert "Play on with: automem resume stopped" in errors
     assert json.loads((tmp_path / "stopped" / "summary.json").read_text())["pending"] == 2
+    plan = tmp_path / "stopped" / "run.json"
+    plan.write_text(plan.read_text().replace('"latency_s": 0.4', '"latency_s": 0.0'))
     assert cli.main(["resume", "stopped"]) == 0
     assert json.loads((tmp_path / "stopped" / "summary.json").read_text())["complete"]
 

@@ -11,7 +11,8 @@ from automem.cli import COMMANDS, extra_commands
 from automem.commands.arguments import Parser
 from automem.errors import UsageError
 
-TAKES_OVERRIDES = ("rollout", "pretrain")
+TREES = {"rollout": "config", "pretrain": "pretrain"}
+"""Commands that take `key=value`, and the root of the tree that these change."""
 
 BASH = """\
 _automem() {
@@ -75,8 +76,8 @@ def candidates(line: str) -> list[str]:
     before = words[1:] if not last else words[1:-1]
     if not before:
         names = [*COMMANDS, *extra_commands(), "help", "version"]
-    elif before[0] in TAKES_OVERRIDES:
-        names = _override_names(before[1:], last)
+    elif before[0] in TREES:
+        names = _override_names(TREES[before[0]], before[1:], last)
     elif before == ["completion"]:
         names = list(SCRIPTS)
     elif before == ["help"]:
@@ -86,7 +87,7 @@ def candidates(line: str) -> list[str]:
     return sorted(name for name in names if name.startswith(last) and name != last)
 
 
-def _override_names(before: list[str], last: str) -> list[str]:
+def _override_names(root: str, before: list[str], last: str) -> list[str]:
     """`env=` and `rollout.workers=` while the key is typed, `env=crafter` after its `=`."""
     from automem.config import compose, groups, keys_of, scaffolds
 
@@ -97,7 +98,7 @@ def _override_names(before: list[str], last: str) -> list[str]:
             key = last.partition("=")[0]
             return [f"{key}={option}" for option in options.get(key, ())]
         choices = [word for word in before if word.partition("=")[0] in options]
-        tree = compose(overrides=choices, config_dir=config_dir)
+        tree = compose(root, choices, config_dir)
     except UsageError:
         return []
     return [f"{key}=" for key in {*options, *keys_of(tree)}]

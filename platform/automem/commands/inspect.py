@@ -1,9 +1,12 @@
 """`automem report`, `show` and `query`: look at runs that were played."""
 
+from pathlib import Path
+
 from rich.console import Console
 
 from automem.commands.arguments import Parser, run_folder
 from automem.commands.table import Row, print_table
+from automem.report import write_report
 from automem.show import show as show_episode
 from automem.trace.query import as_csv, as_json, find_runs, print_answer
 from automem.trace.query import query as run_query
@@ -68,16 +71,20 @@ def report(argv: list[str]) -> int:
     """`summary.json` and `report.html` again, from the traces."""
     parser = Parser(
         "report",
-        "Write a run's summary.json and report.html again: one file that opens offline.",
-        ["automem report runs/first"],
+        "summary.json and report.html again, for one run or for several side by side.",
+        [
+            "automem report runs/first",
+            "automem report runs/first runs/second --out both.html --title 'Two scaffolds'",
+            "automem report multirun/20260701-120000-sweep --out sweep.html",
+        ],
     )
-    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or of a sweep")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: in the (first) run")
+    parser.add_argument("--title", default="")
     options = parser.parse_args(argv)
-    from automem.report import write_report
-
-    run_dir = run_folder(options.run)
-    summary = write_summary(run_dir)
-    path = write_report(run_dir)
-    print_table([Row(run_dir.name, summary)])
+    runs = find_runs(options.runs)
+    rows = [Row(run.name, write_summary(run)) for run in runs]
+    path = write_report(runs, title=options.title, out=options.out)
+    print_table(rows)
     print(f"written: {path}")
     return 0

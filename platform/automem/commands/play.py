@@ -16,6 +16,7 @@ from automem.cli import INTERRUPTED, PENDING, say_error
 from automem.commands.table import Row, print_table
 from automem.errors import UsageError
 from automem.progress import RunProgress
+from automem.report import write_report
 from automem.rollout.progress import Progress, RunResult
 from automem.rollout.run import OnProgress, resume_run, run_rollout
 from automem.rollout.run_dir import RUN_FILE
@@ -81,12 +82,7 @@ def _play(
 def _write_outcome(run_dir: Path, tracker: Tracker) -> None:
     summary = write_summary(run_dir)
     tracker.finish(summary)
-    import importlib.util
-
-    if importlib.util.find_spec("automem.report"):
-        from automem.report import write_report
-
-        write_report(run_dir)
+    write_report(run_dir)
 
 
 def _metrics(progress: Progress) -> dict[str, float]:

@@ -22,6 +22,8 @@ class Row:
     name: str
     summary: Mapping[str, Any] | None
     note: str = ""
+    value: float | None = None
+    """Progression of a reference point, which has no summary."""
 
 
 def print_table(rows: Sequence[Row], title: str = "", console: Console | None = None) -> None:
@@ -37,7 +39,7 @@ def print_table(rows: Sequence[Row], title: str = "", console: Console | None = 
         table.add_column("note")
     for row in rows:
         notes = [", ".join(filter(None, [row.note, _troubles(row.summary or {})]))]
-        table.add_row(row.name, *_cells(row.summary)[:shown], *(notes if has_notes else []))
+        table.add_row(row.name, *_cells(row)[:shown], *(notes if has_notes else []))
     console.print(table)
 
 
@@ -47,9 +49,10 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(width=LOG_WIDTH, highlight=False)
 
 
-def _cells(summary: Mapping[str, Any] | None) -> list[str]:
+def _cells(row: Row) -> list[str]:
+    summary = row.summary
     if summary is None:
-        return ["–"] * len(COLUMNS)
+        return [number(row.value), *["–"] * (len(COLUMNS) - 1)]
     tokens, cost = summary["tokens"], summary["platform_ms_per_step"]
     return [
         number(summary["progression"]["mean"]),
