@@ -9,6 +9,7 @@ itself says so when it is built.
 `DictConfig` stops at the command line: everything below it gets plain data.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -221,11 +222,15 @@ def _whole(at_least: int, is_optional: bool = False) -> Check:
     return Check(accepts, words + (" (or null)" if is_optional else ""))
 
 
-def _number(at_least: float) -> Check:
-    return Check(
-        lambda value: type(value) in (int, float) and value >= at_least,
-        f"a number of at least {at_least:g}",
-    )
+def _number(at_least: float, at_most: float = math.inf) -> Check:
+    words = f"a number of at least {at_least:g}"
+    if at_most < math.inf:
+        words = f"a number from {at_least:g} to {at_most:g}"
+    return Check(lambda value: type(value) in (int, float) and at_least <= value <= at_most, words)
+
+
+def _one_of(*names: str) -> Check:
+    return Check(lambda value: value in names, f"one of {', '.join(names)}")
 
 
 PLAYABLE_RANGES = tuple(name.value for name in SeedRange if name is not SeedRange.FINAL)
@@ -262,7 +267,12 @@ CHECKS: dict[str, Check] = {
         "an address such as http://127.0.0.1:8000/v1",
     ),
     "engine.sampling.temperature": _number(0.0),
+    "engine.sampling.top_p": _number(0.0, 1.0),
     "engine.sampling.max_tokens": _whole(1),
+    "engine.placement": _one_of("actor", "worker"),
+    "agent.dialect": _one_of("tags", "tools"),
+    "agent.protocol": _one_of("two_roles", "one_role"),
+    "agent.memory": _one_of("files", "none"),
 }
 """Keys whose values are checked beyond their default's kind, wherever they were set."""
 

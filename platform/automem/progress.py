@@ -26,14 +26,14 @@ class Rate:
         self._clock = clock
         self._points: deque[tuple[float, int]] = deque()
 
-    def add(self, count: int) -> float:
-        """The rate, this point included."""
+    def add(self, count: int) -> float | None:
+        """The rate, this point included; None at the first point."""
         now = self._clock()
         self._points.append((now, count))
         while len(self._points) > 2 and now - self._points[1][0] > RATE_WINDOW_S:
             self._points.popleft()
         then, before = self._points[0]
-        return (count - before) / (now - then) if now > then else 0.0
+        return (count - before) / (now - then) if now > then else None
 
 
 class RunProgress:
@@ -89,7 +89,7 @@ class RunProgress:
         parts = [f"{at.episodes_done}/{at.episodes_total} episodes"]
         steps_per_s = self._steps.add(at.steps)
         tokens_per_s = self._tokens.add(at.tokens_in + at.tokens_out)
-        if at.steps:
+        if steps_per_s is not None and tokens_per_s is not None:
             parts += [f"{steps_per_s:,.0f} steps/s", f"{tokens_per_s:,.0f} tokens/s"]
         if at.progression_so_far is not None:
             parts.append(f"progression {at.progression_so_far:.3f}")

@@ -39,7 +39,7 @@ EPISODES = 64
 QUICK_EPISODES, QUICK_CRAFTER_STEPS = 8, 100
 REFERENCE_NOTE = (
     "Rows with a source are published figures of language models. The scripted Crafter player "
-    "knows the\nrules by heart: it shows that the world and the platform work, and nothing about models."
+    "knows\nthe rules by heart: it shows that world and platform work and says nothing about models."
 )
 PLAYERS = "automem_envs.concentration.players"
 

@@ -53,6 +53,8 @@ def test_an_experiment_is_changed_by_what_stands_beside_it() -> None:
         ("rollout.workers=true", "rollout.workers must be a whole number"),
         ("rollout.seeds=42", "rollout.seeds must be a list such as [42,43], null or one of"),
         ("rollout.seeds=[]", "rollout.seeds must be a list such as [42,43]"),
+        ("agent.dialect=tag", "agent.dialect must be one of tags, tools, got 'tag'"),
+        ("engine.sampling.top_p=2", "engine.sampling.top_p must be a number from 0 to 1, got 2"),
         ("env.seeds=3", "env.seeds must be a list such as [1,2], got 3"),
         ("run.dir", "cannot read 'run.dir': expected key=value"),
         ("env=crafter,concentration", "several values are a sweep; add -m"),

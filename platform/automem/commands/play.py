@@ -106,6 +106,8 @@ def close(result: RunResult, run_dir: Path) -> int:
     print_table([Row(run_dir.name, write_summary(run_dir))])
     here = shlex.quote(str(shortest(run_dir)))
     print(f"written: {here}/summary.json, {here}/report.html")
+    for offline in sorted(run_dir.glob("wandb/offline-run-*")):
+        print(f"tracker: wandb sync {shlex.quote(str(shortest(offline)))}")
     code = exit_code(result, run_dir)
     if code == 0 and result.episodes:
         episode = result.episodes[0].episode

@@ -12,7 +12,7 @@ COLUMNS = ("progression", "95 % interval", "episodes", "steps/s", "steps", "toke
 FEWER_COLUMNS = 4
 """What a terminal narrower than `NARROW` shows of them."""
 NARROW = 120
-LOG_WIDTH = 140
+LOG_WIDTH = 160
 
 
 @dataclass(frozen=True, slots=True)
