@@ -37,10 +37,9 @@ from automem.trace.summary import write_summary
 EPISODES = 64
 """Decks that each player of the table is dealt."""
 QUICK_EPISODES, QUICK_CRAFTER_STEPS = 8, 100
-REFERENCE_NOTE = (
-    "Rows with a source are published figures of language models. The scripted Crafter player "
-    "knows\nthe rules by heart: it shows that world and platform work and says nothing about models."
-)
+REFERENCE_NOTE = """\
+Rows with a source are published figures of language models. The scripted Crafter player knows the
+rules by heart: it shows that world and platform work and says nothing about models."""
 PLAYERS = "automem_envs.concentration.players"
 
 
