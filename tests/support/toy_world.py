@@ -97,7 +97,7 @@ class ToyPlayer:
             action = lamp if request.seed % 5 else "purple"
             return f"so it is <|ACTION|>{action}<|END|>"
         if not view.results:
-            return f"<|SEARCH|>actions.txt|{lamp}<|END|><|TAIL|>map.txt|2<|END|>"
+            return f"<|SEARCH|>map.txt|{lamp}<|END|><|TAIL|>actions.txt|2<|END|>"
         return f"I know enough. <|ACTION|>{lamp}<|END|>"
 
 

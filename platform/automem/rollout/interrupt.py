@@ -20,10 +20,9 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[StopRequest]:
+def stop_on_signal(request: StopRequest) -> Iterator[None]:
     """SIGINT or SIGTERM sets the request; a second one raises KeyboardInterrupt. Outside of the
     main thread, where Python allows no handlers, the request is never set."""
-    request = StopRequest()
 
     def ask(number: int, frame: FrameType | None) -> None:
         if request.is_set:
@@ -31,11 +30,11 @@ def stop_on_signal() -> Iterator[StopRequest]:
         request.is_set = True
 
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield
         return
     before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:
-        yield request
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

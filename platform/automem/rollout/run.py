@@ -3,12 +3,17 @@
 Promise: whatever ends the driver (an end, Ctrl-C, a kill), the run directory is all that a resume
 needs, and it plays each episode on from its last record. The first Ctrl-C stops workers where they
 stand; the second ends the driver at once; neither loses a record.
+
+Workers on other nodes of a cluster see the run directory by its path: it has to be on a file system
+that they share.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import msgspec
 
 from automem.errors import UsageError
 from automem.rollout.engines import all_local, close_shared_engines, start_shared_engines
@@ -44,8 +49,6 @@ def resume_run(
     run_dir = run_dir.absolute()
     spec = read_run(run_dir).spec
     if workers is not None:
-        import msgspec
-
         spec = msgspec.structs.replace(spec, workers=workers)
     with locked(run_dir):
         return _play(spec, run_dir, on_progress)
@@ -57,7 +60,8 @@ def _play(spec: RolloutSpec, run_dir: Path, on_progress: OnProgress | None) -> R
     keys = _unfinished(spec, run_dir, ledger)
     stats, restarts, interrupted = WorkerStats(), 0, False
     if keys:
-        with stop_on_signal() as stop:
+        stop = StopRequest()
+        with stop_on_signal(stop):
             if spec.workers == 0:
                 stats = asyncio.run(_play_here(spec, run_dir, keys, ledger, stop, on_progress))
             else:
@@ -101,7 +105,8 @@ def _play_on_workers(
     on_progress: OnProgress | None,
 ) -> tuple[WorkerStats, int]:
     """Totals and lost workers."""
-    with connected():
+    # Ray puts a handler of its own in the place of ours when it starts.
+    with connected(), stop_on_signal(stop):
         from automem.rollout.pool import Pool
 
         shared = start_shared_engines(spec)
