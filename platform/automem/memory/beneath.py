@@ -11,6 +11,8 @@ import errno
 import functools
 import os
 import platform
+import shutil
+import stat
 from enum import StrEnum
 
 _SYS_OPENAT2 = 437
@@ -147,3 +149,16 @@ def exchange_names(folder: int, one: str, other: str) -> bool:
         _library.renameat2(folder, os.fsencode(one), folder, os.fsencode(other), _RENAME_EXCHANGE)
         == 0
     )
+
+
+def is_folder(folder: int, name: str) -> bool:
+    """Whether the entry `name` of `folder` is a folder, and no link to one."""
+    return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+
+
+def remove_entry(folder: int, name: str) -> None:
+    """Remove whatever `name` is, a folder with all in it; links are removed, not followed."""
+    if is_folder(folder, name):
+        shutil.rmtree(name, dir_fd=folder)
+    else:
+        os.unlink(name, dir_fd=folder)

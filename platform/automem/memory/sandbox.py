@@ -13,7 +13,6 @@ processes of the same user that edit files in place while an operation runs, and
 import errno
 import itertools
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,8 +26,10 @@ from automem.errors import SandboxError, StoreError
 from automem.memory.beneath import (
     WalkMethod,
     exchange_names,
+    is_folder,
     open_beneath,
     open_folder_beneath,
+    remove_entry,
 )
 from automem.memory.edits import apply_edit_to_bytes
 from automem.memory.lines import count_lines
@@ -41,11 +42,14 @@ _TEMPORARY = ".automem-tmp-"
 _READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 """O_NONBLOCK: opening a FIFO nobody writes to would wait for ever."""
 
-_LINK_ERRORS = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EXDEV, errno.ENXIO, errno.ENODEV})
-"""What opening answers where a link, a socket or a file used as a folder stands in the way."""
+_LINK_ERRORS = frozenset(
+    {errno.ELOOP, errno.ENOTDIR, errno.EXDEV, errno.ENXIO, errno.ENODEV, errno.EAGAIN}
+)
+"""What opening answers where a link, a socket or a file used as a folder stands in the way, or
+(EAGAIN) where names on the way are swapped faster than the kernel can follow."""
 
 _Signature: TypeAlias = tuple[int, int, int, int]
-"""Inode, size, and times of content and inode: changes whenever the file does."""
+"""Inode, size, times of content and inode: changes whenever the file does."""
 
 
 class Quota(msgspec.Struct, frozen=True):
@@ -95,9 +99,9 @@ class Sandbox:
         sandbox = cls(root, path.absolute(), quota or Quota(), fsync, method)
         try:
             sandbox._remove_leftovers()
-        except BaseException:
+        except OSError as error:
             sandbox.close()
-            raise
+            raise _failure("open", "the memory folder", error) from error
         return sandbox
 
     def close(self) -> None:
@@ -143,12 +147,11 @@ class Sandbox:
 
     def sizes(self) -> dict[str, int]:
         """Bytes per file, for the quota. Files too large to be the agent's own do not count."""
-        limit = self.quota.file_bytes
-        return {name: status.st_size for name, status in self._scan() if status.st_size <= limit}
+        found = ((name, status.st_size) for name, status in self._scan())
+        return {name: size for name, size in found if size <= self.quota.file_bytes}
 
     def exists(self, name: str) -> bool:
-        """Whether a plain file of that name is here, readable or not; OpRefused where something
-        else is."""
+        """Whether a plain file of that name is here; OpRefused where something else is."""
         opened = self._open_file(check_name(name))
         if opened is None:
             return False
@@ -176,7 +179,7 @@ class Sandbox:
             check_name(name)
         try:
             for entry in os.listdir(self._root):
-                _remove_anything(self._root, entry)
+                remove_entry(self._root, entry)
             self._replace_root()
         except OSError as error:
             raise _failure("empty", "the memory folder", error) from error
@@ -214,7 +217,7 @@ class Sandbox:
                 )
             data = os.read(descriptor, status.st_size)
             while len(data) < status.st_size and (more := os.read(descriptor, status.st_size)):
-                data += more
+                data += more  # file systems over a network may read less than asked for
             return data
         except OSError as error:
             raise _failure("read", name, error) from error
@@ -230,13 +233,16 @@ class Sandbox:
                     if not is_valid_part(entry.name):
                         continue
                     name = f"{folder}/{entry.name}" if folder else entry.name
-                    status = entry.stat(follow_symlinks=False)
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue  # removed since it was listed
                     if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
                         yield name, status
                     elif stat.S_ISDIR(status.st_mode) and depth < MAX_DEPTH:
                         folders.append(name)
         except OSError as error:
-            # A subfolder may be removed or swapped for a link after it was listed.
+            # So may a folder be, or swapped for a link.
             if not folder or error.errno not in (errno.ENOENT, *_LINK_ERRORS):
                 raise _failure("list", folder or "the memory folder", error) from error
         for name in folders:
@@ -306,7 +312,7 @@ class Sandbox:
 
     @contextmanager
     def _folder(self, folder: str) -> Iterator[int]:
-        """A descriptor of a folder of the sandbox; `""` is the root."""
+        """A descriptor of a folder; `""` is the root."""
         if not folder:
             yield self._root
             return
@@ -332,16 +338,14 @@ class Sandbox:
         with self._folder(folder) as descriptor:
             for name in os.listdir(descriptor):
                 if name.startswith(_TEMPORARY):
-                    _remove_anything(descriptor, name)
-                elif depth < MAX_DEPTH and is_valid_part(name) and _is_folder(descriptor, name):
+                    remove_entry(descriptor, name)
+                elif depth < MAX_DEPTH and is_valid_part(name) and is_folder(descriptor, name):
                     self._remove_leftovers(f"{folder}/{name}" if folder else name, depth + 1)
 
     def _replace_root(self) -> None:
         """Put a new folder where the (emptied) old one is, unless it cannot be: a mount point."""
         if not os.path.samestat(os.fstat(self._root), os.lstat(self._path)):
-            raise SandboxError(
-                "the memory folder was moved or replaced while in use; resume the episode"
-            )
+            raise SandboxError("the memory folder was moved or replaced; resume the episode")
         try:
             os.rmdir(self._path)
         except OSError:
@@ -394,14 +398,3 @@ def _failure(verb: str, name: str, error: OSError) -> SandboxError | StoreError:
 
 def _signature(status: os.stat_result) -> _Signature:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _is_folder(folder: int, name: str) -> bool:
-    return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-
-
-def _remove_anything(folder: int, name: str) -> None:
-    if _is_folder(folder, name):
-        shutil.rmtree(name, dir_fd=folder)
-    else:
-        os.unlink(name, dir_fd=folder)

@@ -4,7 +4,7 @@ answered with what to write."""
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from automem.memory.dialects.base import Commit, Done, Item, Malformed, Value
@@ -295,6 +295,8 @@ ANY_OP = st.one_of(
 
 @settings(max_examples=500, deadline=None)
 @given(ANY_OP)
+@example(Search("<", "AA>"))
+@example(Replace("\\", "<|END|>", "\\ "))
 def test_an_operation_printed_and_parsed_is_the_same(op: AnyOp) -> None:
     text = DIALECT.print(op)
     assert DIALECT.parse(text) == [Item(op, 0, len(text))]

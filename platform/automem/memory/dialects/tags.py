@@ -66,7 +66,8 @@ _TEXT_END = frozenset({"END", "IM_END", "EOT_ID", "ENDOFTEXT", "EOM_ID", "END_OF
 
 # Every repetition is bounded or possessive: a model's text must not make matching quadratic.
 _TAG = re.compile(r"<(\|?)[ \t]{0,3}(/?)[ \t]{0,3}([A-Za-z][A-Za-z_]{1,15})[ \t]{0,3}(\|?)>")
-_TAG_START = re.compile(r"<(?=\|?[ \t]{0,3}/?[ \t]{0,3}[A-Za-z])")
+_TAG_START = re.compile(r"<(?=\|?[ \t]{0,3}/?[ \t]{0,3}[A-Za-z]|\Z)")
+"""At the end of a field too: the bar and the field after it could complete a tag."""
 _ESCAPED = re.compile(r"\\([|<\\\s])")
 _BAR = re.compile(r"((?:[^\\|]++|\\.)*+)\|", re.DOTALL)
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
