@@ -13,7 +13,11 @@ import os
 import platform
 import shutil
 import stat
+from contextlib import suppress
 from enum import StrEnum
+from pathlib import Path
+
+from automem.errors import SandboxError
 
 _SYS_OPENAT2 = 437
 """The same number on x86-64, aarch64 and every other architecture: syscalls from 424 on agree."""
@@ -69,6 +73,29 @@ def _load_library() -> ctypes.CDLL | None:
 
 
 _library = _load_library()
+
+
+def open_root(path: Path) -> int:
+    """A descriptor of a private folder, made where it is missing; SandboxError where it cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        root = os.open(path, _FOLDER_FLAGS)
+    except OSError as error:
+        raise SandboxError(
+            f"cannot open the memory folder {path}: {os.strerror(error.errno or 0)}; "
+            "expected a folder (no link) that this user may write to"
+        ) from error
+    try:
+        os.fchmod(root, 0o700)
+    except OSError as error:
+        os.close(root)
+        raise SandboxError(
+            f"cannot make the memory folder {path} private: {os.strerror(error.errno or 0)}; "
+            "it must belong to this user"
+        ) from error
+    return root
 
 
 def open_beneath(

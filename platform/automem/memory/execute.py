@@ -100,10 +100,7 @@ class Executor:
     def _read(self, op: Read) -> OpResult:
         data = self._present(op.file)
         page = Page(self._limits)
-        for number, line in first_lines(data, page.lines_left):
-            page.show(line, op.file, number)
-            if page.cut:
-                break
+        page.show_lines(first_lines(data, page.lines_left), op.file)
         shown = len(page.lines.get(op.file, ()))
         page.cut = count_lines(data) - shown
         return _shown(page, "empty")
@@ -122,8 +119,7 @@ class Executor:
                 continue
             found, total = find_lines(data, keyword, page.lines_left, page.chars_left)
             prefix = f"{file}: " if op.file == EVERY_FILE else ""
-            for number, line in found:
-                page.show(prefix + line, file, number)
+            page.show_lines(found, file, prefix)
             page.cut += total - len(found)
         result = _shown(page, "no match")
         if unreadable:
@@ -136,11 +132,12 @@ class Executor:
             raise OpRefused("TAIL needs a number of lines, 0 or more")
         data = self._present(op.file)
         page = Page(self._limits)
-        for number, line in reversed(last_lines(data, min(op.lines, page.lines_left))):
-            page.show(line, op.file, number)
+        total = count_lines(data)
+        lines = last_lines(data, min(op.lines, page.lines_left), total)
+        page.show_lines(reversed(lines), op.file)
         page.turn_around()
         shown = len(page.lines.get(op.file, ()))
-        page.cut = min(op.lines, count_lines(data)) - shown
+        page.cut = min(op.lines, total) - shown
         return _shown(page, "empty")
 
     def _count(self, op: Count) -> OpResult:

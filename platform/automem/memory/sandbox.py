@@ -29,6 +29,7 @@ from automem.memory.beneath import (
     is_folder,
     open_beneath,
     open_folder_beneath,
+    open_root,
     remove_entry,
 )
 from automem.memory.edits import apply_edit_to_bytes
@@ -81,6 +82,7 @@ class Sandbox:
         self.quota = quota
         self._fsync = fsync
         self._method = method
+        self._sizes: dict[str, int] = {}
         self._seen: dict[str, tuple[_Signature, FileInfo]] = {}
         self._serial = itertools.count()
 
@@ -95,10 +97,11 @@ class Sandbox:
         """Open the folder, making it where it is missing; leftovers of a killed write are removed.
 
         Only the folder itself and what is beneath is guarded: `path` up to it is the caller's."""
-        root = _open_root(path)
+        root = open_root(path)
         sandbox = cls(root, path.absolute(), quota or Quota(), fsync, method)
         try:
             sandbox._remove_leftovers()
+            sandbox._sizes = {name: status.st_size for name, status in sandbox._scan()}
         except OSError as error:
             sandbox.close()
             raise _failure("open", "the memory folder", error) from error
@@ -146,9 +149,9 @@ class Sandbox:
         return [found[name][1] for name in sorted(found)]
 
     def sizes(self) -> dict[str, int]:
-        """Bytes per file, for the quota. Files too large to be the agent's own do not count."""
-        found = ((name, status.st_size) for name, status in self._scan())
-        return {name: size for name, size in found if size <= self.quota.file_bytes}
+        """Bytes per file, for the quota: what was here when the folder was opened and what was
+        written since, not what others put in it."""
+        return dict(self._sizes)
 
     def exists(self, name: str) -> bool:
         """Whether a plain file of that name is here; OpRefused where something else is."""
@@ -183,7 +186,7 @@ class Sandbox:
             self._replace_root()
         except OSError as error:
             raise _failure("empty", "the memory folder", error) from error
-        self._seen = {}
+        self._seen, self._sizes = {}, {}
         for name, text in files.items():
             self._write(name, text.encode())
 
@@ -242,8 +245,8 @@ class Sandbox:
                     elif stat.S_ISDIR(status.st_mode) and depth < MAX_DEPTH:
                         folders.append(name)
         except OSError as error:
-            # So may a folder be, or swapped for a link.
-            if not folder or error.errno not in (errno.ENOENT, *_LINK_ERRORS):
+            # So may a folder be, or swapped for a link, or closed to everyone.
+            if not folder or error.errno not in (errno.ENOENT, errno.EACCES, *_LINK_ERRORS):
                 raise _failure("list", folder or "the memory folder", error) from error
         for name in folders:
             yield from self._scan(name, depth + 1)
@@ -273,6 +276,7 @@ class Sandbox:
                     raise
         except OSError as error:
             raise _failure("write", name, error) from error
+        self._sizes[name] = len(data)
 
     def _write_temporary(self, folder: int, temporary: str, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -309,6 +313,7 @@ class Sandbox:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
                 raise _failure("delete", name, error) from error
+        self._sizes.pop(name, None)
 
     @contextmanager
     def _folder(self, folder: str) -> Iterator[int]:
@@ -350,31 +355,8 @@ class Sandbox:
             os.rmdir(self._path)
         except OSError:
             return
-        old, self._root = self._root, _open_root(self._path)
+        old, self._root = self._root, open_root(self._path)
         os.close(old)
-
-
-def _open_root(path: Path) -> int:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            path.mkdir(mode=0o700)
-        root = os.open(path, flags)
-    except OSError as error:
-        raise SandboxError(
-            f"cannot open the memory folder {path}: {os.strerror(error.errno or 0)}; "
-            "expected a folder (no link) that this user may write to"
-        ) from error
-    try:
-        os.fchmod(root, 0o700)
-    except OSError as error:
-        os.close(root)
-        raise SandboxError(
-            f"cannot make the memory folder {path} private: {os.strerror(error.errno or 0)}; "
-            "it must belong to this user"
-        ) from error
-    return root
 
 
 def _decode(name: str, data: bytes) -> str:

@@ -28,7 +28,7 @@ def test_first_and_last_lines_are_those_of_the_text(text: str, limit: int) -> No
     data, lines = text.encode(), plain_lines(text)
     assert count_lines(data) == len(lines)
     assert list(first_lines(data, limit)) == lines[:limit]
-    assert last_lines(data, limit) == lines[max(0, len(lines) - limit) :]
+    assert last_lines(data, limit, len(lines)) == lines[max(0, len(lines) - limit) :]
 
 
 @given(TEXT, st.text(alphabet="abAB x", min_size=1, max_size=3), st.integers(0, 9))
