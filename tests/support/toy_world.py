@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from automem.agent.prompt_view import read_prompt
-from automem.engine.protocol import GenerateRequest
+from automem.engine.protocol import Capabilities, GenerateRequest
+from automem.engine.scripted import ScriptedEngine
+from automem.errors import EngineError
 from automem.trace.events import Routine
 
 
@@ -99,6 +101,23 @@ class ToyPlayer:
         if not view.results:
             return f"<|SEARCH|>map.txt|{lamp}<|END|><|TAIL|>actions.txt|2<|END|>"
         return f"I know enough. <|ACTION|>{lamp}<|END|>"
+
+
+class LateEngine(ScriptedEngine):
+    """Not there when first asked; never, where its file cannot be made."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(ToyPlayer())
+        self._file = file
+
+    async def capabilities(self) -> Capabilities:
+        try:
+            is_late = _first(self._file)
+        except FileNotFoundError:
+            is_late = True
+        if is_late:
+            raise EngineError("nobody answers")
+        return await super().capabilities()
 
 
 def _first(path: str) -> bool:

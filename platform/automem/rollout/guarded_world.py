@@ -7,12 +7,13 @@ to a thread would cost more than the step. A world that hangs is the watchdog's 
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from hydra.utils import instantiate
 
-from automem.errors import WorldError
+from automem.errors import UsageError, WorldError
 from automem.rollout.spec import WorldSpec
 from automem.trace.events import Outcome
 from automem.world import World, progression_of
@@ -80,6 +81,23 @@ class GuardedWorld:
         self.last_s = time.perf_counter() - wall
         self._clock.wall_s += self.last_s
         self._clock.cpu_s += time.thread_time() - cpu
+
+
+def check_world(spec: WorldSpec) -> None:
+    """Build the world once. UsageError where it was asked for in the wrong way: there is no such
+    class, or it does not take these arguments. Anything else is left to the episodes."""
+    try:
+        world = GuardedWorld(spec, WorldClock())
+    except WorldError as error:
+        root: BaseException = error
+        while (cause := root.__cause__ or root.__context__) is not None:
+            root = cause
+        if isinstance(root, UsageError | ImportError | TypeError | AttributeError):
+            target = spec.target.get("_target_")
+            raise UsageError(f"world {spec.name!r} ({target}) cannot be built: {root}") from error
+        return
+    with suppress(WorldError):
+        world.close()
 
 
 def _outcome(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from automem.errors import UsageError
+from automem.errors import InfrastructureError, UsageError
 from automem.rollout.engines import all_local, close_shared_engines, start_shared_engines
 from automem.rollout.episode import EpisodeResult, EpisodeStatus, result_of
 from automem.rollout.finish import read_done
@@ -129,7 +129,13 @@ async def _play_here(
     """The same on a worker in this process: no Ray, and nobody to watch over a hung world."""
     began = time.monotonic()
     worker = Worker(all_local(spec), str(run_dir))
-    await worker.start()
+    try:
+        await worker.start()
+    except InfrastructureError as error:
+        for key in keys:
+            episode, reason = spec.episode_id(key), f"{error.boundary}: {error}"
+            ledger.add(EpisodeResult(episode, EpisodeStatus.PENDING, reason=reason))
+        return WorkerStats()
     await worker.play(list(keys))
     left = len(keys)
     while left and not stop():

@@ -99,8 +99,13 @@ def add_measurements(run_dir: Path, wall_s: float, stats: WorkerStats, restarts:
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
     """Own the run. UsageError, naming the owner, where another process does."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(run_dir / LOCK_FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(run_dir / LOCK_FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(
+            f"{run_dir} cannot be written ({error}): choose another run.dir"
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -18,15 +18,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from hydra.utils import get_class
 
 from automem.engine.protocol import Engine
-from automem.errors import InfrastructureError, UsageError
+from automem.errors import InfrastructureError
 from automem.rollout.engines import build_own_engines
 from automem.rollout.episode import EpisodeResult, EpisodeStatus, play_episode
+from automem.rollout.guarded_world import check_world
 from automem.rollout.meter import EpisodeMeter, WorkerMeter, WorkerStats
 from automem.rollout.parts import Parts, build_parts
-from automem.rollout.spec import EpisodeKey, RolloutSpec, WorldSpec
+from automem.rollout.patience import Patience
+from automem.rollout.spec import EpisodeKey, RolloutSpec
 
 SHORTEST_PULSE_S = 0.05
 """Pulses are answered at most so often, however fast episodes finish."""
@@ -48,6 +49,7 @@ class Pulse(msgspec.Struct, frozen=True):
     finished: tuple[EpisodeResult, ...]
     """Episodes that came out since the last pulse, one way or another."""
     running: int
+    """Episodes that are being played now; those that wait for a slot left out."""
     stats: WorkerStats
     stragglers: tuple[Straggler, ...] = ()
 
@@ -78,11 +80,25 @@ class Worker:
         self._news = asyncio.Event()
 
     async def start(self) -> None:
-        """Build engines and parts; what they raise goes to the caller."""
+        """Build engines and parts. UsageError where they were asked for in the wrong way; an engine
+        that is away is waited for a while, then its EngineError goes to the caller."""
         _allow_many_files()
-        _check_target(self._spec.world)
-        self._own = await build_own_engines(self._spec)
-        self._parts = await build_parts(self._spec, {**self._shared, **self._own})
+        check_world(self._spec.world)
+        deadlines, watchdog = self._spec.deadlines, self._spec.watchdog
+        patience = Patience(
+            msgspec.structs.replace(
+                deadlines, patience_s=min(deadlines.patience_s, watchdog.start_s / 2)
+            )
+        )
+        while self._parts is None:
+            try:
+                self._own = self._own or await build_own_engines(self._spec)
+                self._parts = await build_parts(self._spec, {**self._shared, **self._own})
+            except InfrastructureError as error:
+                delay_s = patience.delay_after(error, 0)
+                if delay_s is None:
+                    raise
+                await asyncio.sleep(delay_s)
 
     async def play(self, keys: list[EpisodeKey]) -> None:
         """Take on more episodes; returns at once."""
@@ -103,7 +119,7 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             finished=finished,
-            running=len(self._tasks),
+            running=len(self._meters),
             stats=self._meter.stats(),
             stragglers=self._stragglers(),
         )
@@ -143,15 +159,6 @@ class Worker:
             for episode, meter in self._meters.items()
             if now - meter.moved_at > limit_s
         )
-
-
-def _check_target(world: WorldSpec) -> None:
-    """UsageError where there is no such class: no episode can begin."""
-    target = world.target.get("_target_", "")
-    try:
-        get_class(target)
-    except (ImportError, ValueError) as error:
-        raise UsageError(f"world {world.name!r}: there is no class {target!r}: {error}") from error
 
 
 def _allow_many_files() -> None:

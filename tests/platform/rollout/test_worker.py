@@ -12,7 +12,7 @@ from support.toy_world import toy_spec
 from automem.errors import UsageError
 from automem.rollout.run import resume_run, run_rollout
 from automem.rollout.run_dir import read_run
-from automem.rollout.spec import Watchdog, WorldSpec
+from automem.rollout.spec import Deadlines, EngineSpec, Watchdog, WorldSpec
 from automem.rollout.worker import Pulse, Worker
 
 
@@ -65,8 +65,30 @@ async def test_a_drained_worker_leaves_its_episodes_resumable(tmp_path: Path) ->
 
 async def test_a_world_that_does_not_exist_is_told_at_the_start(tmp_path: Path) -> None:
     worker = Worker(toy_spec(world=WorldSpec("toy", {"_target_": "support.nowhere.World"})), "")
-    with pytest.raises(UsageError, match=r"no class 'support\.nowhere\.World'"):
+    with pytest.raises(UsageError, match=r"support\.nowhere"):
         await worker.start()
+
+
+async def test_wrong_arguments_of_a_world_are_told_at_the_start(tmp_path: Path) -> None:
+    worker = Worker(toy_spec(world_args={"lamps": 3}), "")
+    with pytest.raises(UsageError, match="lamps"):
+        await worker.start()
+
+
+async def test_an_engine_that_is_away_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    target = {"_target_": "support.toy_world.LateEngine", "file": str(tmp_path / "late")}
+    engines = {"base": EngineSpec(target=target, placement="worker")}
+    worker = await start(tmp_path, seeds=[0], engines=engines)
+    assert len((await pulses_until_done(worker, 1))[-1].finished) == 1
+
+
+def test_a_run_whose_engine_is_gone_is_left_pending(tmp_path: Path) -> None:
+    target = {"_target_": "support.toy_world.LateEngine", "file": "/nowhere/late"}
+    engines = {"base": EngineSpec(target=target, placement="worker")}
+    result = run_rollout(
+        toy_spec(seeds=[0], engines=engines, deadlines=Deadlines(patience_s=1.0)), tmp_path / "run"
+    )
+    assert [episode.reason for episode in result.pending] == ["engine: nobody answers"]
 
 
 def test_many_episodes_share_a_loop_and_keep_to_themselves(tmp_path: Path) -> None:
