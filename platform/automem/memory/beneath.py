@@ -76,7 +76,7 @@ _library = _load_library()
 
 
 def open_root(path: Path) -> int:
-    """A descriptor of a private folder, made where it is missing; SandboxError where it cannot be."""
+    """A descriptor of a private folder, made where it is missing; SandboxError on failure."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
