@@ -67,7 +67,7 @@ def crafter_spec(base_url: str, episodes: int, steps: int, workers: int) -> Roll
                 "engine=openai",
                 f"engine.base_url={base_url}",
                 "engine.model=instant",
-                "engine.max_concurrency=512",
+                "engine.target.max_concurrency=512",
                 f"rollout.episodes={episodes}",
                 "rollout.seeds=report",
                 f"rollout.max_steps={steps}",

@@ -39,6 +39,10 @@ class WorkerMeter:
         self._running: dict[int, Totals] = {}
         self._cpu_at_start = time.process_time()
 
+    def begin(self) -> None:
+        """Leave out what the process has done so far: imports and the building of parts."""
+        self._cpu_at_start = time.process_time()
+
     def follow(self, totals: Totals) -> None:
         """Count a journal's totals from now on."""
         self._running[id(totals)] = totals

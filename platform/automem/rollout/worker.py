@@ -99,6 +99,7 @@ class Worker:
                 if delay_s is None:
                     raise
                 await asyncio.sleep(delay_s)
+        self._meter.begin()
 
     async def play(self, keys: list[EpisodeKey]) -> None:
         """Take on more episodes; returns at once."""
