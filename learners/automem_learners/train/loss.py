@@ -1,0 +1,37 @@
+"""What a training step minimises, and how much each token counts.
+
+Contract: the weights of all trained tokens of an optimizer step sum to 1 over the *global* batch
+(every worker, every micro-batch): the mean over the trained tokens of a conversation, then the
+mean over the conversations. A short "nothing to record" therefore counts as much as a long one,
+however conversations are packed or spread.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+
+def shares(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Each conversation's token weights, float32 and not negative, scaled to sum to 1 in all.
+
+    Raises ValueError for a conversation without a trained token: its mean would be 0 / 0."""
+    scaled = []
+    for given in weights:
+        total = float(given.sum(dtype=np.float64))
+        if total <= 0:
+            raise ValueError("a conversation without a trained token has no mean loss")
+        scaled.append((given / (total * len(weights))).astype(np.float32))
+    return scaled
+
+
+def log_probabilities(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """log p(label) per row, float32: logits [K, vocabulary], labels [K] int64 -> [K]."""
+    return -torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+
+
+def imitation(
+    log_probs: torch.Tensor, weights: torch.Tensor, columns: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    """Supervised fine-tuning: this micro-batch's part of the weighted mean of -log p."""
+    return -(log_probs * weights).sum()

@@ -1,0 +1,142 @@
+"""The driver's side of a training on Ray Train workers.
+
+Promise: workers that die are restarted, all of them, from the last checkpoint, up to
+`max_failures` times; a driver that died goes on when it is run again, from Ray's storage under the
+output folder (which several nodes must share). Steps are relayed to the tracker while they happen;
+those repeated after a death are relayed again.
+"""
+
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from automem.errors import InfrastructureError, UsageError
+from automem.rollout.ray_local import connected, import_ray_with_token
+from automem.tracker import Tracker
+from automem_learners.job import Job
+from automem_learners.train.checkpoints import Progress, StepRecord, read_progress
+from automem_learners.train.ray_worker import MADE, work
+
+_POLL_S = 0.5
+
+
+class LearnerError(InfrastructureError):
+    """The workers could not finish a training; it can be continued."""
+
+    boundary = "learner"
+
+
+class Relay:
+    """An actor that holds the steps which the tracker has not seen yet."""
+
+    def __init__(self) -> None:
+        self._records: list[StepRecord] = []
+
+    def add(self, record: StepRecord) -> None:
+        self._records.append(record)
+
+    def take(self) -> list[StepRecord]:
+        records, self._records = self._records, []
+        return records
+
+
+def run_on_ray(job: Job, out_dir: Path, tracker: Tracker) -> tuple[Path, Sequence[StepRecord]]:
+    """Train on workers; the folder of the trained weights and the steps taken."""
+    import_ray_with_token()
+    with connected():
+        import ray
+
+        _check_resources(ray, job)
+        relay = ray.remote(num_cpus=0)(Relay).remote()
+        with _following(ray, relay, tracker):
+            checkpoint = _fit(ray, job, out_dir, relay)
+        made = out_dir / ".made"
+        shutil.rmtree(made, ignore_errors=True)
+        with checkpoint.as_directory() as path:
+            layout = f"zero-{job.scaling.zero_stage}"
+            progress: Progress = read_progress(Path(path), job.digest, job.scaling.workers, layout)
+            shutil.copytree(Path(path) / MADE, made)
+    return made, progress.history
+
+
+def _fit(ray: Any, job: Job, out_dir: Path, relay: Any) -> Any:
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    scaling = job.scaling
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={"job": [ray.put(job)], "relay": relay},
+        scaling_config=ScalingConfig(
+            num_workers=scaling.workers,
+            use_gpu=scaling.gpus_per_worker > 0,
+            resources_per_worker={"CPU": scaling.cpus_per_worker}
+            | ({"GPU": scaling.gpus_per_worker} if scaling.gpus_per_worker else {}),
+        ),
+        run_config=RunConfig(
+            name=f"train-{job.digest[:8]}",
+            storage_path=str(out_dir / "ray"),
+            failure_config=FailureConfig(max_failures=scaling.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except Exception as error:
+        cause = _usage_error_in(error)
+        if cause is not None:
+            raise cause from error
+        raise LearnerError(
+            f"the training did not finish: {error}\nCall it again with the same arguments to go on "
+            f"from the last checkpoint under {out_dir}"
+        ) from error
+    return result.checkpoint
+
+
+def _usage_error_in(error: BaseException | None) -> UsageError | None:
+    """The mistake that a worker's failure stands for, where it is one."""
+    failures = getattr(error, "worker_failures", {}) or {}
+    for inner in [*failures.values(), getattr(error, "cause", None)]:
+        if isinstance(inner, UsageError):
+            return inner
+    return None
+
+
+def _check_resources(ray: Any, job: Job) -> None:
+    """UsageError where no node has room for one worker: Ray would wait for ever."""
+    wanted = {"CPU": job.scaling.cpus_per_worker, "GPU": job.scaling.gpus_per_worker}
+    there = ray.cluster_resources()
+    for name, each in wanted.items():
+        needed = each * job.scaling.workers
+        if needed > there.get(name, 0):
+            raise UsageError(
+                f"{job.scaling.workers} worker(s) with {each} {name} each need {needed} {name}, "
+                f"the cluster has {there.get(name, 0):g}: ask for fewer workers, or connect to a "
+                "larger cluster (RAY_ADDRESS)"
+            )
+
+
+@contextmanager
+def _following(ray: Any, relay: Any, tracker: Tracker) -> Iterator[None]:
+    """Hand every relayed step to the tracker, from a thread, until the block ends."""
+    is_over = threading.Event()
+
+    def pass_on() -> None:
+        for record in ray.get(relay.take.remote()):
+            tracker.log(record.metrics(), record.step)
+
+    def follow() -> None:
+        while not is_over.wait(_POLL_S):
+            pass_on()
+
+    thread = threading.Thread(target=follow, name="training-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+        pass_on()
+    finally:
+        is_over.set()
+        thread.join()
