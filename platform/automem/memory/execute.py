@@ -100,8 +100,7 @@ class Executor:
     def _read(self, op: Read) -> OpResult:
         data = self._present(op.file)
         page = Page(self._limits)
-        page.show_lines(first_lines(data, page.lines_left), op.file)
-        shown = len(page.lines.get(op.file, ()))
+        shown = page.show(first_lines(data, page.lines_left), op.file)
         page.cut = count_lines(data) - shown
         return _shown(page, "empty")
 
@@ -119,8 +118,7 @@ class Executor:
                 continue
             found, total = find_lines(data, keyword, page.lines_left, page.chars_left)
             prefix = f"{file}: " if op.file == EVERY_FILE else ""
-            page.show_lines(found, file, prefix)
-            page.cut += total - len(found)
+            page.cut += total - page.show(found, file, prefix)
         result = _shown(page, "no match")
         if unreadable:
             text = f"{result.text}\n... could not search {', '.join(unreadable)}"
@@ -134,10 +132,8 @@ class Executor:
         page = Page(self._limits)
         total = count_lines(data)
         lines = last_lines(data, min(op.lines, page.lines_left), total)
-        page.show_lines(reversed(lines), op.file)
+        page.cut = min(op.lines, total) - page.show(reversed(lines), op.file)
         page.turn_around()
-        shown = len(page.lines.get(op.file, ()))
-        page.cut = min(op.lines, total) - shown
         return _shown(page, "empty")
 
     def _count(self, op: Count) -> OpResult:
@@ -153,8 +149,8 @@ class Executor:
 
     def _list(self) -> OpResult:
         page = Page(self._limits)
-        for info in self._sandbox.listing():
-            page.show(f"{info.name} {info.lines}")
+        files = self._sandbox.listing()
+        page.cut = len(files) - page.show((0, f"{info.name} {info.lines}") for info in files)
         return _shown(page, "empty")
 
     def _keyword(self, op: Search | Count) -> str:

@@ -125,7 +125,7 @@ class Page:
         self.lines: dict[str, list[int]] = {}
         """Line numbers shown, per file."""
         self.cut = 0
-        """Lines that found no room."""
+        """Lines that found no room, as the caller counts them; nothing is shown after."""
 
     @property
     def is_empty(self) -> bool:
@@ -142,19 +142,16 @@ class Page:
         """How many more lines could be shown."""
         return 0 if self.cut else self._limits.lines - len(self._texts)
 
-    def show(self, text: str, file: str = "", number: int = 0) -> None:
-        """Show one line, or count it as cut; a first line that is too long shows its beginning."""
-        self.show_lines([(number, text)], file)
+    def show(self, lines: Iterable[NumberedLine], file: str = "", prefix: str = "") -> int:
+        """Show lines of one file while there is room, and say how many were shown.
 
-    def show_lines(self, lines: Iterable[NumberedLine], file: str = "", prefix: str = "") -> None:
-        """Show lines of one file, or count them as cut."""
+        A first line that is too long by itself shows its beginning."""
         texts, room, limit = self._texts, self._room, self._limits.lines
         numbers: list[int] = []
-        for number, line in lines:
+        for number, line in () if self.cut else lines:
             text = prefix + line
-            if self.cut or len(texts) >= limit or (texts and len(text) >= room):
-                self.cut += 1
-                continue
+            if len(texts) >= limit or (texts and len(text) >= room):
+                break
             if len(text) > room:
                 text = text[: max(0, room - 4)] + " ..."
             room -= len(text) + 1
@@ -163,6 +160,7 @@ class Page:
         self._room = room
         if file and numbers:
             self.lines.setdefault(file, []).extend(numbers)
+        return len(numbers)
 
     def turn_around(self) -> None:
         """Put lines that were shown last first into the file's order."""

@@ -55,17 +55,17 @@ def test_many_hits_are_counted_to_the_last(hits: list[bool], limit: int) -> None
     assert len(found) == min(limit, total)
 
 
-def test_a_page_counts_what_it_has_no_room_for() -> None:
+def test_a_page_stops_where_it_has_no_room() -> None:
     page = Page(ResultLimits(chars=12, lines=10))
-    for number, line in enumerate(["first", "second", "third"], 1):
-        page.show(line, "f", number)
+    lines = list(enumerate(["first", "second", "third"], 1))
+    page.cut = len(lines) - page.show(lines, "f")
     assert page.text() == "first\n... 2 more lines not shown"
     assert page.lines == {"f": [1]}
 
 
 def test_a_single_line_that_is_too_long_shows_its_beginning() -> None:
     page = Page(ResultLimits(chars=10, lines=10))
-    page.show("abcdefghijklmnop", "f", 1)
+    assert page.show([(1, "abcdefghijklmnop")], "f") == 1
     assert page.text() == "abcdef ..."
 
 
