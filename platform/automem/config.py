@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,18 +97,29 @@ def compose(
     choices = [item for item in parsed if item.get_key_element() in options]
     values = [item for item in parsed if item.get_key_element() not in options]
     with _hydra_errors():
-        base = _load(config_name, choices, config_dir)
-        _check_values(values, base, options)
+        _check_values(values, _load(config_name, choices, config_dir), options)
         plain = [item for item in values if not _is_scaffold(item)]
         config = _load(config_name, [*choices, *plain], config_dir)
         for item in filter(_is_scaffold, values):
             config[SCAFFOLD] = item.value()
+        if key := next(filter(partial(_is_missing, config), keys_of(config)), None):
+            raise UsageError(f"{key} has to be given: add {key}=...")
         OmegaConf.set_struct(config, True)
         OmegaConf.resolve(config)
     check(config)
     if config.get(SCAFFOLD):
         scaffold_path(config[SCAFFOLD], config_dir)
     return config
+
+
+def known_keys(
+    config_name: str, overrides: Sequence[str], config_dir: Path | str | None = None
+) -> list[str]:
+    """Every key that the tree has under these choices of groups; other overrides are ignored."""
+    options = groups(config_dir)
+    choices = [word for word in overrides if word.partition("=")[0] in options]
+    with _hydra_errors():
+        return list(keys_of(_load(config_name, parse_overrides(choices), config_dir)))
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
@@ -126,12 +138,21 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 
 
 def keys_of(config: DictConfig) -> Iterator[str]:
-    """Every dotted key, inner ones included."""
-    for name in config:
-        key = str(name)
-        yield key
-        if not OmegaConf.is_missing(config, key) and isinstance(node := config[key], DictConfig):
-            yield from (f"{key}.{inner}" for inner in keys_of(node))
+    """Every dotted key, inner ones included; what an interpolation leads to is not followed."""
+    yield from _keys_in(OmegaConf.to_container(config, resolve=False))
+
+
+def _keys_in(node: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(node, dict):
+        for name, inner in node.items():
+            yield f"{prefix}{name}"
+            yield from _keys_in(inner, f"{prefix}{name}.")
+
+
+def _is_missing(config: DictConfig, key: str) -> bool:
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    return OmegaConf.is_missing(node, name)
 
 
 def _is_scaffold(override: Override) -> bool:
@@ -185,7 +206,7 @@ def _check_values(values: list[Override], base: DictConfig, options: dict[str, l
                 f"unknown key {key!r}{guess} `automem rollout --show` prints every key"
             )
         if key not in CHECKS:
-            _check_kind(key, item.value(), OmegaConf.select(base, key))
+            _check_kind(key, item.value(), OmegaConf.select(base, key, throw_on_missing=False))
 
 
 def _check_kind(key: str, value: Any, default: Any) -> None:

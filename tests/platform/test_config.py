@@ -69,7 +69,12 @@ def test_a_wrong_word_is_answered_with_the_nearest_right_one(override: str, answ
 
 def test_a_bad_address_is_refused_before_anything_starts() -> None:
     with pytest.raises(UsageError, match=r"engine\.base_url must be an address such as http"):
-        compose(overrides=["engine=openai", "engine.base_url=localhost:8000"])
+        compose(overrides=["engine=openai", "engine.model=x", "engine.base_url=localhost:8000"])
+
+
+def test_a_value_that_only_a_person_knows_is_asked_for() -> None:
+    with pytest.raises(UsageError, match=r"engine\.model has to be given: add engine\.model="):
+        compose(overrides=["engine=openai"])
 
 
 def test_final_seeds_cannot_be_played_by_a_rollout() -> None:

@@ -89,7 +89,7 @@ def candidates(line: str) -> list[str]:
 
 def _override_names(root: str, before: list[str], last: str) -> list[str]:
     """`env=` and `rollout.workers=` while the key is typed, `env=crafter` after its `=`."""
-    from automem.config import compose, groups, keys_of, scaffolds
+    from automem.config import groups, known_keys, scaffolds
 
     config_dir = _config_dir(before)
     try:
@@ -97,11 +97,10 @@ def _override_names(root: str, before: list[str], last: str) -> list[str]:
         if "=" in last:
             key = last.partition("=")[0]
             return [f"{key}={option}" for option in options.get(key, ())]
-        choices = [word for word in before if word.partition("=")[0] in options]
-        tree = compose(root, choices, config_dir)
+        keys = known_keys(root, before, config_dir)
     except UsageError:
         return []
-    return [f"{key}=" for key in {*options, *keys_of(tree)}]
+    return [f"{key}=" for key in {*options, *keys}]
 
 
 def _config_dir(words: list[str]) -> str | None:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from automem.cli import INTERRUPTED, PENDING, say_error
 from automem.commands.table import Row, print_table
-from automem.errors import UsageError
+from automem.errors import InfrastructureError, UsageError
 from automem.progress import RunProgress
 from automem.report import write_report
 from automem.rollout.progress import Progress, RunResult
@@ -74,7 +74,11 @@ def _play(
                 display.update(progress)
             tracker.log(_metrics(progress), step=progress.steps)
 
-        result = start(follow)
+        try:
+            result = start(follow)
+        except InfrastructureError:
+            _write_outcome(run_dir, tracker)
+            raise
     _write_outcome(run_dir, tracker)
     return result
 
@@ -128,6 +132,12 @@ def exit_code(result: RunResult, run_dir: Path) -> int:
         f"Play on with: {resume_line(run_dir)}"
     )
     return INTERRUPTED if result.interrupted else PENDING
+
+
+def broken_off(error: InfrastructureError, run_dir: Path) -> int:
+    """Something that every episode needs did not come up, or broke."""
+    say_error(f"{error}\nNothing is lost. Mend it, then play on with: {resume_line(run_dir)}")
+    return PENDING
 
 
 def cut_short(run_dir: Path) -> int:

@@ -1,8 +1,8 @@
 """`automem resume`: finish a run that was stopped, killed, or left with pending episodes."""
 
 from automem.commands.arguments import Parser, run_folder
-from automem.commands.play import close, cut_short, play_on
-from automem.errors import UsageError
+from automem.commands.play import broken_off, close, cut_short, play_on
+from automem.errors import InfrastructureError, UsageError
 
 
 def main(argv: list[str]) -> int:
@@ -20,5 +20,7 @@ def main(argv: list[str]) -> int:
     run_dir = run_folder(options.run)
     try:
         return close(play_on(run_dir, options.workers), run_dir)
+    except InfrastructureError as error:
+        return broken_off(error, run_dir)
     except KeyboardInterrupt:
         return cut_short(run_dir)

@@ -18,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from automem.cli import FAILED
 from automem.commands.arguments import Parser
 from automem.commands.plan import fresh_dir, new_run_dir, spec_from
-from automem.commands.play import close, cut_short, exit_code, play_new, shortest
+from automem.commands.play import broken_off, close, cut_short, exit_code, play_new, shortest
 from automem.commands.table import Row, print_table
 from automem.config import compose, groups, parse_overrides, scaffolds
-from automem.errors import AutoMemError, UsageError
+from automem.errors import AutoMemError, InfrastructureError, UsageError
 from automem.rollout.spec import RolloutSpec
 from automem.trace.summary import write_summary
 
@@ -92,6 +92,8 @@ def _single(point: Point) -> int:
     run_dir = new_run_dir(point.config)
     try:
         return close(play_new(point.spec, run_dir, point.config), run_dir)
+    except InfrastructureError as error:
+        return broken_off(error, run_dir)
     except KeyboardInterrupt:
         return cut_short(run_dir)
 
@@ -110,6 +112,9 @@ def _sweep(points: list[Point]) -> int:
             result = play_new(point.spec, run_dir, point.config, title=name)
         except KeyboardInterrupt:
             return cut_short(run_dir)
+        except InfrastructureError as error:
+            codes.append(broken_off(error, run_dir))
+            rows.append(Row(f"{number:03d} {name}", write_summary(run_dir), str(error)))
         except AutoMemError as error:
             codes.append(FAILED)
             rows.append(Row(f"{number:03d} {name}", None, f"failed: {error}"))
