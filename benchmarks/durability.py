@@ -105,10 +105,15 @@ def automem(name: str) -> list[str]:
     return [str(Path(sys.executable).with_name("automem")), name]
 
 
-def start(words: list[str], crash: str = "") -> subprocess.Popen[bytes]:
+def start(words: list[str], run_dir: Path, crash: str = "") -> subprocess.Popen[bytes]:
+    """A process of its own, whose words are added to `log_of(run_dir)`."""
     env = {**os.environ, "AUTOMEM_CRASH": crash}
-    log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-    return subprocess.Popen(words, env=env, stdout=log, stderr=log, start_new_session=True)
+    with open(log_of(run_dir), "ab") as log:
+        return subprocess.Popen(words, env=env, stdout=log, stderr=log, start_new_session=True)
+
+
+def log_of(run_dir: Path) -> Path:
+    return run_dir.with_suffix(".log")
 
 
 def strike(kill: Kill, run_dir: Path, total: int, rng: random.Random) -> int:
@@ -116,7 +121,7 @@ def strike(kill: Kill, run_dir: Path, total: int, rng: random.Random) -> int:
     workers = 0 if kill.whom == "driver" else 2
     once = run_dir.with_suffix(".died")
     crash = "" if kill.moment == "random" else f"{kill.moment};once={once}"
-    driver = start(command(kill.world, run_dir, workers), crash)
+    driver = start(command(kill.world, run_dir, workers), run_dir, crash)
     at_death = 0
     if kill.moment == "random":
         target = rng.randrange(5, total * 9 // 10)
@@ -141,7 +146,7 @@ def endure(kill: Kill, run_dir: Path, reference: Path, rng: random.Random) -> Ou
     resumes = 0
     while not is_complete(run_dir, reference) and resumes < 3:
         resumes += 1
-        start([*automem("resume"), str(run_dir)]).wait(PATIENCE_S)
+        start([*automem("resume"), str(run_dir)], run_dir).wait(PATIENCE_S)
     difference = compare(run_dir, reference)
     return Outcome(kill, at_death, resumes, time.monotonic() - began, difference)
 
@@ -220,15 +225,18 @@ def main() -> int:
         root = Path(scratch)
         for world in options.worlds:
             console.print(f"{world}: the undisturbed run")
-            if start(command(world, root / world, workers=0)).wait(PATIENCE_S):
-                console.print(f"the undisturbed run of {world} failed")
+            if start(command(world, root / world, workers=0), root / world).wait(PATIENCE_S):
+                console.print(f"the undisturbed run of {world} failed:")
+                console.print(log_of(root / world).read_text(), markup=False)
                 return 1
         for number, kill in enumerate(plan(options.kills, options.worlds, rng), 1):
             outcome = endure(kill, root / f"kill-{number}", root / kill.world, rng)
             outcomes.append(outcome)
             verdict = outcome.difference or "equal"
             where = f"{kill.world}, {kill.whom} at {kill.moment}"
-            console.print(f"[{number}/{options.kills}] {where}: {verdict}", highlight=False)
+            console.print(f"{number}/{options.kills} {where}: {verdict}", highlight=False)
+            if outcome.difference:
+                console.print(log_of(root / f"kill-{number}").read_text()[-2000:], markup=False)
     console.print(table_of(outcomes))
     if options.out:
         options.out.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))

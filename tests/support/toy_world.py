@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,13 @@ class ToyWorld:
 class ToyPlayer:
     """Keeps a diary, looks into it, and says the lamp's colour most of the time."""
 
-    def __init__(self, fails_at_step: int = -1) -> None:
-        self._fails_at = f"step {fails_at_step} "
+    def __init__(self, dies_file: str = "") -> None:
+        """With a file the process of whoever answers at step 6 first dies, once."""
+        self._dies_file = dies_file
 
     def reply(self, request: GenerateRequest) -> str:
+        if self._dies_file and "/6/" in request.id and _first(self._dies_file):
+            os.kill(os.getpid(), signal.SIGKILL)
         view = read_prompt(request.messages)
         lamp = view.observation.rsplit("lamp ", 1)[-1].split()[0]
         if view.routine is Routine.LOG:

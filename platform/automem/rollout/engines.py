@@ -1,25 +1,16 @@
 """Where a run's engines live: in each worker, or once, in an actor that all workers share."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 
+from automem.engine.build import build_engine
 from automem.engine.protocol import Engine
-from automem.errors import AutoMemError, UsageError
-from automem.rollout.spec import EngineSpec, RolloutSpec
+from automem.rollout.spec import RolloutSpec
 
-
-def build_engine(spec: EngineSpec) -> Engine:
-    """An engine in this process, from its spec. UsageError where its arguments are wrong."""
-    try:
-        engine: Engine = instantiate(spec.target, _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, AutoMemError):
-            raise error.__cause__ from error
-        raise UsageError(f"engine {spec.target.get('_target_')}: {error}") from error
-    return engine
+if TYPE_CHECKING:  # the actor's module imports Ray, which a run without Ray does not need
+    from automem.engine.actor import RemoteEngine
 
 
 async def build_own_engines(spec: RolloutSpec) -> dict[str, Engine]:
@@ -27,15 +18,26 @@ async def build_own_engines(spec: RolloutSpec) -> dict[str, Engine]:
     engines: dict[str, Engine] = {}
     for name, part in spec.engines.items():
         if part.placement == "worker":
-            engines[name] = build_engine(part)
+            engines[name] = build_engine(part.target)
             for adapter, path in part.adapters.items():
                 await engines[name].load_adapter(adapter, path)
     return engines
 
 
-def shared_specs(spec: RolloutSpec) -> dict[str, EngineSpec]:
-    """The engines that get an actor of their own."""
-    return {name: part for name, part in spec.engines.items() if part.placement == "actor"}
+def start_shared_engines(spec: RolloutSpec) -> dict[str, "RemoteEngine"]:
+    """An actor for each engine that is shared; handles that workers can be given. Ray is up."""
+    shared = {name: part for name, part in spec.engines.items() if part.placement == "actor"}
+    if not shared:
+        return {}
+    from automem.engine.actor import start_engine
+
+    return {name: start_engine(part) for name, part in shared.items()}
+
+
+def close_shared_engines(engines: Mapping[str, "RemoteEngine"]) -> None:
+    """End the actors."""
+    for engine in engines.values():
+        engine.shutdown()
 
 
 def all_local(spec: RolloutSpec) -> RolloutSpec:
@@ -45,19 +47,3 @@ def all_local(spec: RolloutSpec) -> RolloutSpec:
         for name, part in spec.engines.items()
     }
     return msgspec.structs.replace(spec, engines=engines)
-
-
-def start_shared_engines(spec: RolloutSpec) -> dict[str, Engine]:
-    """An actor for each engine that is shared; handles that workers can be given. Ray is up."""
-    shared = shared_specs(spec)
-    if not shared:
-        return {}
-    from automem.engine.actor import start_engine
-
-    return {name: start_engine(part) for name, part in shared.items()}
-
-
-def close_shared_engines(engines: Mapping[str, Engine]) -> None:
-    """End the actors."""
-    for engine in engines.values():
-        engine.shutdown()

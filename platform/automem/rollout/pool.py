@@ -53,16 +53,20 @@ class Hand:
     """A worker actor as the driver knows it."""
 
     actor: Any
-    started: Any
-    """Reference to the result of `start`."""
+    start: Any
+    """Reference to the result of `start`; None once it has come."""
     pulse: Any
     """Reference to the pulse that is under way."""
     heard_at: float
     is_alone: bool = False
     """Placed for one episode that may not share a worker."""
-    is_ready: bool = False
     keys: dict[str, EpisodeKey] = field(default_factory=dict)
     last: Pulse | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """It has its parts and plays."""
+        return self.start is None
 
 
 class Pool:
@@ -138,8 +142,8 @@ class Pool:
 
     def _start_worker(self, is_alone: bool = False) -> Hand:
         actor = self._actor_class.remote(self._spec, str(self._run_dir), self._shared, sys.path)
-        started = actor.start.remote()
-        hand = Hand(actor, started, started, time.monotonic(), is_alone)
+        start, pulse = actor.start.remote(), actor.pulse.remote(PULSE_S)
+        hand = Hand(actor, start, pulse, time.monotonic(), is_alone)
         self._hands.append(hand)
         return hand
 
@@ -164,17 +168,20 @@ class Pool:
     # Listening
 
     def _listen(self) -> None:
-        """Wait a moment for pulses; hear those that came."""
-        pulses = {hand.pulse: hand for hand in self._hands}
-        ready, _ = ray.wait(list(pulses), num_returns=1, timeout=REPORT_S)
-        if len(pulses) > 1:
-            ready, _ = ray.wait(list(pulses), num_returns=len(pulses), timeout=0)
+        """Wait a moment for workers to start and to pulse; hear what came."""
+        awaited = {hand.pulse: hand for hand in self._hands}
+        awaited |= {hand.start: hand for hand in self._hands if hand.start is not None}
+        ready, _ = ray.wait(list(awaited), num_returns=1, timeout=REPORT_S)
+        if len(awaited) > 1:
+            ready, _ = ray.wait(list(awaited), num_returns=len(awaited), timeout=0)
         for reference in ready:
-            self._hear(pulses[reference])
+            hand = awaited[reference]
+            if hand in self._hands:
+                self._hear(hand, reference)
 
-    def _hear(self, hand: Hand) -> None:
+    def _hear(self, hand: Hand, reference: Any) -> None:
         try:
-            pulse: Pulse | None = ray.get(hand.pulse)
+            pulse: Pulse | None = ray.get(reference)
         except ray.exceptions.RayActorError as error:
             self._lose(hand, f"its worker died: {_first_line(error)}")
             return
@@ -183,12 +190,12 @@ class Pool:
             return
         hand.heard_at = time.monotonic()
         if pulse is None:
-            hand.is_ready = True
+            hand.start = None
             self._starts_in_vain = 0
             hand.actor.play.remote(list(hand.keys.values()))
-        else:
-            hand.last = pulse
-            self._take(pulse, hand)
+            return
+        hand.last = pulse
+        self._take(pulse, hand)
         hand.pulse = hand.actor.pulse.remote(PULSE_S)
         if hand.is_alone and not hand.keys:
             self._remove(hand)

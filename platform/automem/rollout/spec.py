@@ -68,7 +68,7 @@ class Watchdog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     silent_s: float = 60.0
     """Without a sign of life for so long it is killed: some world hangs in it."""
     start_s: float = 180.0
-    """The same until its first sign of life (imports, models)."""
+    """The same while it starts (imports; models, where workers have their own)."""
     strikes: int = 2
     """Losses of a worker that an episode may be under suspicion for before it plays alone."""
     straggler_s: float = 60.0

@@ -84,12 +84,7 @@ class Worker:
         that is away is waited for a while, then its EngineError goes to the caller."""
         _allow_many_files()
         check_world(self._spec.world)
-        deadlines, watchdog = self._spec.deadlines, self._spec.watchdog
-        patience = Patience(
-            msgspec.structs.replace(
-                deadlines, patience_s=min(deadlines.patience_s, watchdog.start_s / 2)
-            )
-        )
+        patience = Patience(self._spec.deadlines)
         while self._parts is None:
             try:
                 self._own = self._own or await build_own_engines(self._spec)

