@@ -320,7 +320,7 @@ async def test_https_with_a_certificate_that_is_checked(tmp_path, monkeypatch):
     making = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
     making += ["-keyout", key, "-out", certificate, "-subj", "/CN=localhost"]
     making += ["-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run(making, check=True, capture_output=True)
+    subprocess.run(making, check=True, capture_output=True)  # noqa: ASYNC221
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     server = ChatServer()

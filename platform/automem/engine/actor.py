@@ -1,0 +1,327 @@
+"""An engine in a Ray actor, shared by all workers, behind the same protocol.
+
+Calls made in one tick of a worker's event loop travel together, and answers come back as they are
+ready through one long poll per worker, so that Ray's cost per call stays small. Cancelling a call
+cancels it in the actor. Exceptions cross as they are. If the actor dies, everything that waits gets
+an EngineError; Ray restarts the actor a few times, and later calls reach the new one.
+"""
+
+import asyncio
+import pickle
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import ray
+from ray.exceptions import RayError
+
+from automem.engine.build import build_engine
+from automem.engine.protocol import Capabilities, Completion, Engine, GenerateRequest
+from automem.errors import AutoMemError, EngineError
+
+RESTARTS = 3
+"""How often Ray replaces an engine's process that died."""
+_POLL_S = 20.0
+"""A poll that finds nothing returns after this, so that none outlives its worker for long."""
+_GRACE_S = 5.0
+"""What a caller waits beyond a request's deadline, which the engine itself keeps."""
+
+
+class ActorSpec(Protocol):
+    """What `start_engine` needs to know; `automem.rollout.spec.EngineSpec` is one."""
+
+    @property
+    def target(self) -> Mapping[str, Any]:
+        """`_target_` and arguments."""
+
+    @property
+    def adapters(self) -> Mapping[str, str]:
+        """Adapter versions to load at the start: name to folder."""
+
+    @property
+    def num_cpus(self) -> float: ...
+
+    @property
+    def num_gpus(self) -> float: ...
+
+
+class _Call(msgspec.Struct, array_like=True):
+    number: int
+    request: GenerateRequest
+
+
+class _Batch(msgspec.Struct, array_like=True):
+    calls: list[_Call]
+    cancelled: list[int]
+
+
+class _Answer(msgspec.Struct, array_like=True):
+    number: int
+    completion: Completion | None
+    error: bytes = b""
+    """The pickled exception where there is no completion."""
+
+
+class _News(msgspec.Struct, array_like=True):
+    incarnation: str
+    """Changes when the actor was restarted: what was asked before is lost."""
+    answers: list[_Answer]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_batch = msgspec.msgpack.Decoder(_Batch).decode
+_decode_news = msgspec.msgpack.Decoder(_News).decode
+
+
+class _Client:
+    """One worker, as the host sees it."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[int, asyncio.Task[None]] = {}
+        self.answers: list[_Answer] = []
+        self.has_news = asyncio.Event()
+
+
+class EngineHost:
+    """The actor's side. It is started by `start_engine`."""
+
+    def __init__(
+        self, target: dict[str, Any], adapters: dict[str, str], import_path: Sequence[str]
+    ) -> None:
+        sys.path.extend(path for path in import_path if path not in sys.path)
+        self._incarnation = uuid.uuid4().hex
+        self._clients: dict[str, _Client] = {}
+        self._adapters = dict(adapters)
+        self._capabilities: asyncio.Task[Capabilities] | None = None
+        self._engine: Engine | None = None
+        self._failure: AutoMemError | None = None
+        try:
+            self._engine = build_engine(target)
+        except AutoMemError as error:
+            self._failure = error  # told to whoever calls, instead of dying without a word
+
+    async def capabilities(self) -> Capabilities:
+        """Those of the engine, once it is ready and has its adapters."""
+        if self._capabilities is None or self._has_failed_to_start():
+            self._capabilities = asyncio.create_task(self._start())
+        return await asyncio.shield(self._capabilities)
+
+    async def submit(self, client: str, batch: bytes) -> None:
+        """Begin calls and cancel others; answers are collected."""
+        state = self._clients.setdefault(client, _Client())
+        news = _decode_batch(batch)
+        for call in news.calls:
+            state.tasks[call.number] = asyncio.create_task(self._answer(state, call))
+        for number in news.cancelled:
+            if number in state.tasks:
+                state.tasks[number].cancel()
+
+    async def collect(self, client: str) -> bytes:
+        """The answers that are ready; waits for the first one."""
+        state = self._clients.setdefault(client, _Client())
+        try:
+            async with asyncio.timeout(_POLL_S):
+                await state.has_news.wait()
+        except TimeoutError:
+            pass
+        state.has_news.clear()
+        answers, state.answers = state.answers, []
+        return _encode(_News(self._incarnation, answers))
+
+    async def score(self, token_ids: list[int], adapter: str | None) -> list[float]:
+        """As the engine's."""
+        return await self._ready_engine().score(token_ids, adapter)
+
+    async def load_adapter(self, name: str, path: str) -> None:
+        """As the engine's."""
+        await self._ready_engine().load_adapter(name, path)
+
+    async def _start(self) -> Capabilities:
+        engine = self._ready_engine()
+        capabilities = await engine.capabilities()
+        for name, path in self._adapters.items():
+            await engine.load_adapter(name, path)
+        return capabilities
+
+    def _has_failed_to_start(self) -> bool:
+        task = self._capabilities
+        return task is not None and task.done() and task.exception() is not None
+
+    def _ready_engine(self) -> Engine:
+        if self._engine is None:
+            raise self._failure or EngineError("the engine was not built")
+        return self._engine
+
+    async def _answer(self, client: _Client, call: _Call) -> None:
+        try:
+            if self._adapters:
+                await self.capabilities()  # the adapters first
+            completion = await self._ready_engine().generate(call.request)
+            answer = _Answer(call.number, completion)
+        except Exception as error:  # noqa: BLE001  it is the caller's, and crosses as it is
+            answer = _Answer(call.number, None, _pickled(error))
+        finally:
+            client.tasks.pop(call.number, None)
+        client.answers.append(answer)
+        client.has_news.set()
+
+
+class RemoteEngine:
+    """The worker's side: an Engine whose work is done in the actor. May be pickled."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+        self._name = uuid.uuid4().hex
+        self._numbers = 0
+        self._waiting: dict[int, asyncio.Future[Completion]] = {}
+        self._calls: list[_Call] = []
+        self._cancelled: list[int] = []
+        self._incarnation = ""
+        self._takes_tokens = False
+        self._collector: asyncio.Task[None] | None = None
+        self._flush_handle: asyncio.Handle | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteEngine, (self._actor,)
+
+    async def capabilities(self) -> Capabilities:
+        """Those of the engine; returns once it can serve."""
+        found: Capabilities = await self._ask(self._actor.capabilities.remote())
+        self._takes_tokens = found.token_ids
+        return found
+
+    async def generate(self, request: GenerateRequest) -> Completion:
+        """As the engine's; EngineError where the actor dies."""
+        if self._takes_tokens and request.prompt_ids is not None:
+            # Token engines do not read the messages: they need not travel.
+            request = msgspec.structs.replace(request, messages=())
+        self._numbers += 1
+        number = self._numbers
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        self._calls.append(_Call(number, request))
+        self._flush_soon()
+        try:
+            async with asyncio.timeout(request.deadline_s + _GRACE_S):
+                completion: Completion = await future
+                return completion
+        except TimeoutError:
+            self._withdraw(number)
+            raise EngineError(
+                f"the engine's actor did not answer within {request.deadline_s + _GRACE_S:g} s"
+            ) from None
+        except asyncio.CancelledError:
+            self._withdraw(number)
+            raise
+
+    async def score(self, token_ids: Sequence[int], adapter: str | None = None) -> list[float]:
+        """As the engine's."""
+        scores: list[float] = await self._ask(self._actor.score.remote(list(token_ids), adapter))
+        return scores
+
+    async def load_adapter(self, name: str, path: str) -> None:
+        """As the engine's; for all workers at once."""
+        await self._ask(self._actor.load_adapter.remote(name, path))
+
+    async def close(self) -> None:
+        """Give up what this worker waits for; the actor goes on. `shutdown` ends the actor."""
+        for number in list(self._waiting):
+            self._waiting[number].cancel()
+        if self._collector is not None:
+            self._collector.cancel()
+
+    def shutdown(self) -> None:
+        """End the actor, whatever it does."""
+        ray.kill(self._actor, no_restart=True)
+
+    async def _ask(self, reference: Any) -> Any:
+        try:
+            return await reference
+        except RayError as error:
+            raise _as_raised(error) from error
+
+    def _withdraw(self, number: int) -> None:
+        if self._waiting.pop(number, None) is None:
+            return
+        self._cancelled.append(number)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._flush_handle is None:
+            self._flush_handle = asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_handle = None
+        batch = _Batch(self._calls, self._cancelled)
+        self._calls, self._cancelled = [], []
+        try:
+            self._actor.submit.remote(self._name, _encode(batch))
+        except RayError as error:
+            self._fail_all(error)
+            return
+        if self._collector is None or self._collector.done():
+            self._collector = asyncio.create_task(self._collect())
+
+    async def _collect(self) -> None:
+        """Settle answers as they come, as long as anything is waited for."""
+        while self._waiting:
+            try:
+                news = _decode_news(await self._actor.collect.remote(self._name))
+            except RayError as error:
+                self._fail_all(error)
+                return
+            if news.incarnation != self._incarnation:
+                if self._incarnation:
+                    self._fail_all(EngineError("its process was replaced"))
+                self._incarnation = news.incarnation
+            for answer in news.answers:
+                self._settle(answer)
+
+    def _settle(self, answer: _Answer) -> None:
+        future = self._waiting.pop(answer.number, None)
+        if future is None or future.done():
+            return
+        if answer.completion is not None:
+            future.set_result(answer.completion)
+        else:
+            future.set_exception(pickle.loads(answer.error))
+
+    def _fail_all(self, error: Exception) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(EngineError(f"the engine's actor is gone: {error}"))
+
+
+def start_engine(spec: ActorSpec) -> RemoteEngine:
+    """Start an actor for the engine; Ray is up. Errors of building it come with the first call."""
+    actor = (
+        ray.remote(EngineHost)
+        .options(
+            num_cpus=spec.num_cpus,
+            num_gpus=spec.num_gpus,
+            max_restarts=RESTARTS,
+            max_concurrency=1000,  # a poll per worker, and scores
+        )
+        .remote(dict(spec.target), dict(spec.adapters), list(sys.path))
+    )
+    return RemoteEngine(actor)
+
+
+def _pickled(error: Exception) -> bytes:
+    try:
+        data = pickle.dumps(error)
+        pickle.loads(data)
+    except Exception:  # noqa: BLE001  anything may go wrong in another's exception
+        return pickle.dumps(EngineError(f"{type(error).__name__}: {error}"))
+    return data
+
+
+def _as_raised(error: RayError) -> Exception:
+    """What the engine raised, without Ray's wrapping; EngineError where the actor is gone."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, AutoMemError):
+        return cause
+    return EngineError(f"the engine's actor failed: {error}")
