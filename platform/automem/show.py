@@ -7,6 +7,7 @@ they are: never as markup, and without the control characters that would move th
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from automem.errors import UsageError
 from automem.memory.ops import READING, Op, OpStatus
 from automem.rollout.chain import iter_events
 from automem.suggest import no_such
+from automem.trace.credit import Retrieval
 from automem.trace.events import CommitSource, StopReason
 from automem.trace.provenance import Change
 from automem.trace.story import DoneOp, Told, ToldStep, ToldTurn, tell
@@ -170,7 +172,7 @@ def _print_step(step: ToldStep, prompts: bool, console: Console) -> None:
         console.print(f"the scaffold changed memory: {cause}", style="magenta", markup=False)
         _print_change(change, console)
     for turn in step.turns:
-        _print_turn(turn, prompts, console)
+        _print_turn(turn, prompts, console, step.retrievals)
     if step.changes:
         console.print(Text("memory diff", style="bold"))
         for change in step.changes:
@@ -184,7 +186,9 @@ def _print_step(step: ToldStep, prompts: bool, console: Console) -> None:
         _print_failure(failure.boundary, failure.error, console)
 
 
-def _print_turn(turn: ToldTurn, prompts: bool, console: Console) -> None:
+def _print_turn(
+    turn: ToldTurn, prompts: bool, console: Console, retrievals: Sequence[Retrieval]
+) -> None:
     event = turn.event
     used = f"{event.prompt_tokens} + {event.completion_tokens} tokens"
     adapter = f", adapter {_plain(event.adapter)}" if event.adapter else ""
@@ -204,8 +208,13 @@ def _print_turn(turn: ToldTurn, prompts: bool, console: Console) -> None:
         _print_indented(Text(_clean(f"{call.get('name')}({call.get('arguments')})")), 2, console)
     for message in event.malformed:
         _print_indented(Text(f"malformed: {_clean(message)}", style="red"), 4, console)
+    ours = {found.index: found for found in retrievals if found.turn == event.turn}
+    if -1 in ours:
+        _print_uses(ours[-1], f"the prompt shows {ours[-1].file}", console)
     for op in turn.ops:
         _print_op(op, console)
+        if op.event.index in ours:
+            _print_uses(ours[op.event.index], "", console)
     console.print()
 
 
@@ -219,10 +228,18 @@ def _print_op(op: DoneOp, console: Console) -> None:
     _print_indented(line, 4, console)
     if is_reading or result.status is OpStatus.ERROR:
         _print_indented(Text(_clean(result.text)), 6, console)
-    steps = sorted({writer.step for _, writer in op.shown if writer.turn >= 0})
-    if steps:
-        named = f"written in step {', '.join(map(str, steps))}"
-        _print_indented(Text(named, style="dim"), 6, console)
+
+
+def _print_uses(found: Retrieval, title: str, console: Console) -> None:
+    """Who wrote the lines, and which of them the action used."""
+    steps = sorted({writer.step for _, writer in found.writers if writer.turn >= 0})
+    if title or steps:
+        named = f"written in step {', '.join(map(str, steps))}" if steps else "not yet written to"
+        _print_indented(Text(", ".join(filter(None, [title, named])), style="dim"), 6, console)
+    for place in found.used:
+        writer = found.writers[place][1]
+        note = f"used: {_one_line(found.lines[place])}  (step {writer.step})"
+        _print_indented(Text(note, style="green"), 6, console)
 
 
 def spell(op: Op) -> str:

@@ -2,10 +2,12 @@
 
 Promise: folding an episode's edits gives the memory directory to the character, and every line
 names the operation (or the scaffold's own change) that gave it its present content. A line that an
-edit leaves as it was keeps its writer, so rewriting a file does not claim what it only repeats.
+edit leaves as it was keeps its writer, also where it moved: rewriting a file does not claim what it
+only repeats.
 """
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -19,6 +21,8 @@ class Writer(msgspec.Struct, frozen=True):
     step: int
     turn: int = -1
     index: int = -1
+    line: int = 0
+    """Which of the lines that this operation wrote, from 0."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -31,6 +35,11 @@ class Change(msgspec.Struct, frozen=True):
     """Lines that no longer stand there."""
     repeated: int
     """How many of `written` (blank ones aside) already stood elsewhere in the file."""
+    lost: tuple[Writer, ...] = ()
+    """Whose lines are gone: those of `removed` that the edit did not write again."""
+    new: tuple[tuple[Writer, str], ...] = ()
+    """Lines that this edit gave to the file, with their writer: those of `written` that it did not
+    only repeat from `removed`."""
 
 
 class Memory:
@@ -53,17 +62,19 @@ class Memory:
         if new is None:
             removed = tuple(self._lines.pop(file, ()))
             self.files.pop(file, None)
-            self._writers.pop(file, None)
+            lost = tuple(self._writers.pop(file, ()))
             self._counts.pop(file, None)
-            return Change(file, (), removed, 0)
+            return Change(file, (), removed, 0, lost)
         self.files[file] = new
         lines = self._lines.setdefault(file, [])
         writers = self._writers.setdefault(file, [])
         first, last, written = _changed_lines(old or "", new, edit, lines)
         removed = tuple(lines[first:last])
+        owners, lost, given = _inherit(removed, writers[first:last], written, writer)
         lines[first:last] = written
-        writers[first:last] = [writer] * len(written)
-        return Change(file, tuple(written), removed, self._recount(file, removed, written))
+        writers[first:last] = owners
+        repeated = self._recount(file, removed, written)
+        return Change(file, tuple(written), removed, repeated, lost, given)
 
     def _recount(self, file: str, removed: Iterable[str], written: Iterable[str]) -> int:
         counts = self._counts.setdefault(file, {})
@@ -85,9 +96,39 @@ class Memory:
         lines = self._lines.get(file, [])
         return lines[line - 1] if 1 <= line <= len(lines) else ""
 
+    def lines(self, file: str) -> list[str]:
+        """The lines of a file as they stand; not to be changed."""
+        return self._lines.get(file, [])
+
     @property
     def line_count(self) -> int:
         return sum(len(lines) for lines in self._lines.values())
+
+
+def _inherit(
+    removed: Sequence[str], owners: Sequence[Writer], written: Sequence[str], writer: Writer
+) -> tuple[list[Writer], tuple[Writer, ...], tuple[tuple[Writer, str], ...]]:
+    """Who owns the written lines; whose lines are gone; what `writer` gave to the file."""
+    if not removed:
+        ours = [_line_of(writer, number) for number in range(len(written))]
+        return ours, (), tuple(zip(ours, written, strict=True))
+    left: dict[str, deque[Writer]] = {}
+    for line, owner in zip(removed, owners, strict=True):
+        left.setdefault(line, deque()).append(owner)
+    result: list[Writer] = []
+    new: list[tuple[Writer, str]] = []
+    for line in written:
+        if left.get(line):
+            result.append(left[line].popleft())
+        else:
+            result.append(_line_of(writer, len(new)))
+            new.append((result[-1], line))
+    kept = set(result)
+    return result, tuple(owner for owner in owners if owner not in kept), tuple(new)
+
+
+def _line_of(writer: Writer, number: int) -> Writer:
+    return Writer(writer.step, writer.turn, writer.index, number) if number else writer
 
 
 def _changed_lines(old: str, new: str, edit: Edit, lines: list[str]) -> tuple[int, int, list[str]]:

@@ -1,5 +1,6 @@
 """SQL over runs: the tables of finished episodes as DuckDB views, with a column `run` in front;
-`prompts` (one row per message, texts in full) and `columns` (what each column means) beside them.
+`prompts` (one row per message, texts in full), `progress` (what each action led to) and `columns`
+(what each column means) beside them.
 
 Promise: a query reads the tables of the runs it was given and nothing else on the machine, and
 changes nothing: DuckDB sees Arrow datasets instead of files, has external access switched off and
@@ -27,6 +28,7 @@ from rich.table import Table
 
 from automem.errors import UsageError
 from automem.suggest import did_you_mean, no_such
+from automem.trace.progress import progress_sql
 from automem.trace.summary import finished_episodes
 from automem.trace.tables import TABLES, schema
 
@@ -81,7 +83,9 @@ def _below(path: Path) -> list[Path]:
 
 def query(runs: Sequence[Path], sql: str) -> Answer:
     """Run one reading statement; UsageError says what is wrong with it."""
-    connection = _open(runs)
+    connection = connect(runs)
+    connection.execute("set enable_external_access = false")
+    connection.execute("set lock_configuration = true")
     try:
         statements = connection.extract_statements(sql)
         if len(statements) != 1:
@@ -101,7 +105,9 @@ def query(runs: Sequence[Path], sql: str) -> Answer:
         connection.close()
 
 
-def _open(runs: Sequence[Path]) -> duckdb.DuckDBPyConnection:
+def connect(runs: Sequence[Path]) -> duckdb.DuckDBPyConnection:
+    """A connection that has the tables of these runs as views; UsageError where no episode is
+    finished. It may do anything: `query` locks its own before a person's SQL runs."""
     finished = {run: finished_episodes(run) for run in runs}
     if not any(finished.values()):
         names = ", ".join(str(run) for run in runs)
@@ -116,15 +122,24 @@ def _open(runs: Sequence[Path]) -> duckdb.DuckDBPyConnection:
         for number, (run, episodes) in enumerate(finished.items()):
             paths = [str(run / "tables" / table / f"{name}.parquet") for name in episodes]
             if paths:
+                _check_there(run, table, paths)
                 dataset = pyarrow.dataset.dataset(paths, schema=schema(table), format="parquet")
                 connection.register(f"_{table}_{number}", dataset)
                 parts.append(f"select {_quoted(_name(run, runs))} as run, * from _{table}_{number}")
         connection.execute(f"create view {table} as {' union all '.join(parts)}")
     connection.execute(PROMPTS_VIEW)
+    connection.execute(f"create view progress as {progress_sql()}")
     connection.register("columns", _columns())
-    connection.execute("set enable_external_access = false")
-    connection.execute("set lock_configuration = true")
     return connection
+
+
+def _check_there(run: Path, table: str, paths: Sequence[str]) -> None:
+    missing = next((path for path in paths if not os.path.exists(path)), None)
+    if missing is not None:
+        raise UsageError(
+            f"{run} lacks the table {table!r} of {Path(missing).stem}: it was written by an older "
+            "version, or copied in part; play it again"
+        )
 
 
 def _columns() -> pyarrow.Table:
@@ -135,6 +150,11 @@ def _columns() -> pyarrow.Table:
             for c in columns
         ]
     )
+
+
+def run_names(runs: Sequence[Path]) -> dict[str, Path]:
+    """The name by which each run goes in the column `run`."""
+    return {_name(run, runs): run for run in runs}
 
 
 def _name(run: Path, runs: Sequence[Path]) -> str:
@@ -161,7 +181,7 @@ def _explain(message: str) -> str:
         )
     table = re.search(r"Table with name (\S+) does not exist", message)
     if table:
-        return no_such("table", table[1], [*TABLES, "prompts", "columns"])
+        return no_such("table", table[1], [*TABLES, "prompts", "progress", "columns"])
     return message.strip()
 
 

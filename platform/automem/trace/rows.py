@@ -12,6 +12,7 @@ import msgspec
 
 from automem.errors import StoreError
 from automem.memory.ops import READING, Edit, OpStatus
+from automem.trace.credit import Credit
 from automem.trace.events import (
     Attempt,
     Blob,
@@ -55,6 +56,7 @@ class _Pass:
         self.texts = Texts()
         self.prompts = Prompts()
         self.memory = Memory()
+        self.credit = Credit()
         self.tally = Tally()
         self.totals: dict[str, float] = dict.fromkeys((*_SUMMED, "platform_s"), 0)
         self.failures: list[dict[str, Any]] = []
@@ -71,6 +73,7 @@ class _Pass:
             case EpisodeStarted():
                 check_schema(event.schema)
                 self.started = event
+                self.credit.begin(self.texts.resolve(event.instruction))
             case Attempt():
                 self.attempts += 1
                 self.step_began = 0.0
@@ -87,6 +90,7 @@ class _Pass:
             case Committed():
                 if self.step is not None:
                     self.step.update(action=event.action, source=event.source.value)
+                self.credit.commit(event.action, self.texts.resolve(event.reasoning))
             case Failed():
                 failure = msgspec.to_builtins(event)
                 self.failures.append(
@@ -94,12 +98,17 @@ class _Pass:
                 )
             case Ended():
                 yield from self._close_step(None, event.time)
+                yield from self._own(self.credit.last_rows())
                 yield "episodes", self._episode(event)
 
     def _id(self) -> str:
         if self.started is None:
             raise StoreError("the trace does not begin with an `episode` record: it is incomplete")
         return self.started.episode
+
+    def _own(self, found: Iterable[Row]) -> Iterator[Row]:
+        for table, row in found:
+            yield table, {"episode": self._id(), **row}
 
     def _blob(self, blob: Blob) -> Iterator[Row]:
         self.texts.add(blob)
@@ -112,10 +121,12 @@ class _Pass:
         self.step_began = event.time
         if event.step == 0:
             self.totals["world_s"] += event.world_s
+        observation = self.texts.resolve(event.observation)
+        self.credit.observe(observation)
         self.step = {
             "episode": self._id(),
             "step": event.step,
-            "observation": self.texts.resolve(event.observation),
+            "observation": observation,
             "changed": event.changed,
             "progression": event.outcome.progression,
             **dict.fromkeys(_SUMMED, 0),
@@ -149,6 +160,7 @@ class _Pass:
         for name in _SUMMED:
             self.totals[name] += step[name]
         self.step = None
+        yield from self._own(self.credit.step_rows())
         yield self._counted("steps", step)
 
     def _counted(self, table: str, row: dict[str, Any]) -> Row:
@@ -167,6 +179,10 @@ class _Pass:
             self.step["tokens_cached"] += turn.cached_tokens
             self.step["model_s"] += turn.seconds
             self.step["context_tokens"] = max(self.step["context_tokens"], used)
+        opening = (
+            [text for role, text in turn.prompt if role == "user"] if turn.base_turn < 0 else ()
+        )
+        self.credit.open_turn(turn, map(self.texts.resolve, opening), self.memory)
         prompt = [{"role": role, "text": text} for role, text in self.prompts.add(turn)]
         row = {
             "episode": self._id(),
@@ -187,9 +203,10 @@ class _Pass:
         if self.step is not None:
             self.step["ops"] += 1
         sources = self._sources(result.lines)
-        change = self._apply(event.edit, Writer(event.step, event.turn, event.index))
-        written, redundant = _redundancy(event, change)
         argument = getattr(op, _ARGUMENT[name]) if name in _ARGUMENT else None
+        self.credit.did(event, self.memory)
+        change = self._apply(event.edit, Writer(event.step, event.turn, event.index), name)
+        written, redundant = _redundancy(event, change)
         row = {
             "episode": self._id(),
             "step": event.step,
@@ -219,7 +236,7 @@ class _Pass:
         ]
 
     def _change(self, event: MemoryChanged) -> Iterator[Row]:
-        self._apply(event.edit, Writer(event.step))
+        self._apply(event.edit, Writer(event.step), event.cause)
         row = {
             "episode": self._id(),
             "step": event.step,
@@ -233,8 +250,12 @@ class _Pass:
         }
         yield self._counted("ops", row)
 
-    def _apply(self, edit: Edit | None, writer: Writer) -> Change | None:
-        return None if edit is None else self.memory.apply(edit, writer)
+    def _apply(self, edit: Edit | None, writer: Writer, cause: str) -> Change | None:
+        if edit is None:
+            return None
+        change = self.memory.apply(edit, writer)
+        self.credit.changed(change, writer.step, cause)
+        return change
 
     def _episode(self, ended: Ended) -> dict[str, Any]:
         started = self.started

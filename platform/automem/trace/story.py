@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from automem.trace.credit import Credit, Retrieval
 from automem.trace.events import (
     Attempt,
     Blob,
@@ -60,6 +61,8 @@ class ToldStep:
     reasoning: str = ""
     answer: Observed | None = None
     """What the world answered to the committed action."""
+    retrievals: list[Retrieval] = field(default_factory=list)
+    """Lines that came into the step's contexts, and which of them its action used."""
     memory_files: int = 0
     memory_lines: int = 0
     memory_bytes: int = 0
@@ -112,6 +115,7 @@ class _Teller:
     def __init__(self) -> None:
         self.told = Told()
         self.texts, self.prompts, self.memory = Texts(), Prompts(), Memory()
+        self.credit = Credit()
 
     def take(self, event: Event) -> None:
         told, texts = self.told, self.texts
@@ -120,6 +124,7 @@ class _Teller:
             case EpisodeStarted():
                 check_schema(event.schema)
                 told.started, told.instruction = event, texts.resolve(event.instruction)
+                self.credit.begin(told.instruction)
             case Attempt():
                 told.attempts += 1
             case Blob():
@@ -128,6 +133,8 @@ class _Teller:
                 if step is not None:
                     step.answer = event
                 told.steps.append(ToldStep(event, texts.resolve(event.observation)))
+                self.credit.observe(told.steps[-1].observation)
+                told.steps[-1].retrievals = self.credit.retrievals
             case MemoryChanged():
                 change = self.memory.apply(event.edit, Writer(event.step))
                 (told.initial if step is None else step.own_changes).append((event.cause, change))
@@ -149,11 +156,15 @@ class _Teller:
         match event:
             case Turn():
                 prompt = [(role, resolve(text)) for role, text in self.prompts.add(event)]
+                opening = [text for role, text in prompt if role == "user"]
+                self.credit.open_turn(event, opening if event.base_turn < 0 else (), self.memory)
                 step.turns.append(ToldTurn(event, prompt, resolve(event.completion)))
             case OpDone() if step.turns:
+                self.credit.did(event, self.memory)
                 step.turns[-1].ops.append(_done(event, self.memory))
             case Committed():
                 step.committed, step.reasoning = event, resolve(event.reasoning)
+                self.credit.commit(event.action, step.reasoning)
 
 
 def _done(event: OpDone, memory: Memory) -> DoneOp:

@@ -24,6 +24,9 @@ _text, _int, _float, _bool = pa.string(), pa.int32(), pa.float64(), pa.bool_()
 _message = pa.struct([("role", _text), ("text", _text)])
 _line_numbers = pa.struct([("file", _text), ("lines", pa.list_(_int))])
 _writer = pa.struct([("step", _int), ("turn", _int), ("index", _int)])
+_line = pa.struct(
+    [("file", _text), ("step", _int), ("turn", _int), ("index", _int), ("line", _int)]
+)
 _edit = pa.struct(
     [
         ("file", _text),
@@ -116,6 +119,45 @@ OPS = (
     Column("redundant_lines", _int, "Of these, lines that already stood in the file."),
 )
 
+WRITES = (
+    _episode,
+    Column("step", _int, "Step in which the line came to stand in memory."),
+    Column("turn", _int, "Model call that wrote it; -1: the scaffold itself."),
+    Column("index", _int, "Place of the operation within the turn."),
+    Column("line", _int, "Which of the lines that this operation wrote, from 0."),
+    Column("routine", _text, "`log` or `plan`; null where the scaffold wrote it."),
+    Column("file", _text, "The file."),
+    Column("text", _text, "The line."),
+    Column("repeats", _bool, "The same line stood in the file already."),
+    Column("shown", _int, "Prompts that showed it unasked."),
+    Column("retrieved", _int, "Operations that returned it (READ, SEARCH, TAIL)."),
+    Column("first_retrieved", _int, "Step of the first of these; null: never."),
+    Column("used", _int, "Actions that used it: see `retrievals`."),
+    Column("first_used", _int, "Step of the first of these; null: never."),
+    Column(
+        "contradicted", _int, "Step in which another line of the same key was written; or null."
+    ),
+    Column("ended", _int, "Step in which it was changed or removed; null: it stands at the end."),
+    Column("ended_by", _text, "The operation that did, or the scaffold's cause (`prune`)."),
+)
+
+RETRIEVALS = (
+    _episode,
+    _step,
+    _turn,
+    Column(
+        "index", _int, "Place of the operation within the turn; -1: the turn's prompt shows it."
+    ),
+    Column("routine", _text, "`log` or `plan`. What PLAN retrieves is in the action's context."),
+    Column("role", _text, "Who asked: `memory` or `gameplay`."),
+    Column("op", _text, "`READ`, `SEARCH`, `TAIL`, or `SHOWN` for lines of the prompt."),
+    Column("file", _text, "The file asked for; `*` for all."),
+    Column("argument", _text, "Keyword or number of lines; null if none."),
+    Column("writers", pa.list_(_line), "Who wrote each line, in order: the keys of `writes`."),
+    Column("used", pa.list_(_int), "Places (from 0) of lines that the step's action used."),
+    Column("named", pa.list_(_text), "Words of the action or its reasoning that say so."),
+)
+
 BLOBS = (
     _episode,
     Column("name", _text, "`b:` and a digest, as prompts name it."),
@@ -158,6 +200,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "steps": STEPS,
     "turns": TURNS,
     "ops": OPS,
+    "writes": WRITES,
+    "retrievals": RETRIEVALS,
     "blobs": BLOBS,
     "episodes": EPISODES,
 }
