@@ -18,28 +18,29 @@ OBJECT_STORE_BYTES = 100_000_000
 @contextmanager
 def connected() -> Iterator[None]:
     """Ray is up inside; what was started here ends with it."""
-    import_ray_with_token()
-    import ray
+    _set_environment()
+    import ray  # only now: it reads its variables when it is imported
 
     if ray.is_initialized():
         yield
         return
-    _start(ray)
+    _start()
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def import_ray_with_token() -> None:
-    """Ask for token authentication; Ray reads the variable when it is first imported."""
+def _set_environment() -> None:
+    """Token authentication where the cluster is ours; no word to anybody outside."""
     if not os.environ.get("RAY_ADDRESS"):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
-def _start(ray: "object") -> None:
+def _start() -> None:
+    """Connect to the cluster that the environment names, or start one."""
     from ray import init
 
     if os.environ.get("RAY_ADDRESS"):
