@@ -22,14 +22,14 @@ from automem.engine.protocol import Completion, GenerateRequest
 from automem.engine.sampler import sample, uniforms
 from automem.engine.slot_model import FillRow, SlotModel
 from automem.engine.stops import Endings, StopWatch
-from automem.errors import EngineError, EngineRequestError
+from automem.errors import AutoMemError, EngineError, EngineRequestError
 
 _INVARIANT_FILL_ROWS = 16
 """Blocks per filling pass in the batch-invariant mode: large enough for full speed on a CPU."""
 _SMALLEST_READ = 128
 """Reads are bounded by this times a power of two in the batch-invariant mode."""
 
-Deliver = Callable[[Completion | EngineError], None]
+Deliver = Callable[[Completion | AutoMemError], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -365,7 +365,7 @@ class Decoder:
 
 def run_all(decoder: Decoder, requests: Iterable[GenerateRequest]) -> list[Completion]:
     """Answer `requests` here and now; for checks and benchmarks."""
-    answers: dict[int, Completion | EngineError] = {}
+    answers: dict[int, Completion | AutoMemError] = {}
     expected = 0
     for number, request in enumerate(requests):
         deliver = functools.partial(answers.__setitem__, number)
@@ -376,7 +376,7 @@ def run_all(decoder: Decoder, requests: Iterable[GenerateRequest]) -> list[Compl
     completions = []
     for number in range(expected):
         answer = answers[number]
-        if isinstance(answer, EngineError):
+        if isinstance(answer, AutoMemError):
             raise answer
         completions.append(answer)
     return completions

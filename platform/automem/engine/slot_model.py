@@ -79,19 +79,24 @@ class SlotModel:
         context = min(context_tokens, limit) if context_tokens else limit
         self.context_tokens = context // block_tokens * block_tokens
         self.vocabulary = int(config.vocab_size)
-        self.cache = SlotCache(
-            SlotShape(
-                slots=batch + 2,
-                context=self.context_tokens,
-                block=block_tokens,
-                pool=pool_tokens // block_tokens,
-                layers=config.num_hidden_layers,
-                key_heads=getattr(config, "num_key_value_heads", None) or heads,
-                head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,
-            ),
-            dtype,
-            device,
+        key_heads = getattr(config, "num_key_value_heads", None) or heads
+        shape = SlotShape(
+            slots=batch + 2,
+            context=self.context_tokens,
+            block=block_tokens,
+            pool=pool_tokens // block_tokens,
+            layers=config.num_hidden_layers,
+            key_heads=key_heads,
+            shared=heads // key_heads,
+            head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,
         )
+        try:
+            self.cache = SlotCache(shape, dtype, device)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise UsageError(
+                f"no memory for {batch} slots of {self.context_tokens} tokens: lower "
+                f"engine.target.max_batch, context_tokens or prefix_cache_tokens ({error})"
+            ) from error
         self.pad_slot, self.side_slot = batch, batch + 1
         """Slots beside those of the batch: for padding rows, and for scoring."""
         self.adapters = AdapterSet(self._model)

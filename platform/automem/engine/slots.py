@@ -10,9 +10,11 @@ the other rows hold. Not covered: sliding windows, soft-capped scores, cross-att
 (memory is slots x context; large models on small cards belong in vLLM).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -33,7 +35,22 @@ class SlotShape:
     """Blocks kept for prompts to come that share a prefix."""
     layers: int
     key_heads: int
+    shared: int
+    """Query heads that share a key head."""
     head_size: int
+
+
+def _zeros(sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A tensor of zeros whose pages, on a CPU, take no memory until they are written.
+
+    Zeros, not `empty`: masked positions are multiplied by 0, and 0 x NaN is NaN."""
+    if device.type != "cpu":
+        return torch.zeros(sizes, dtype=dtype, device=device)
+    size = math.prod(sizes) * dtype.itemsize
+    # numpy's zeros come from calloc, torch's are written; 64 is a cache line.
+    memory = np.zeros(size + 64, dtype=np.uint8)
+    start = -memory.ctypes.data % 64
+    return torch.from_numpy(memory)[start : start + size].view(dtype).view(sizes)
 
 
 class SlotCache:
@@ -45,8 +62,7 @@ class SlotCache:
         heads, size = shape.key_heads, shape.head_size
 
         def zeros(*sizes: int) -> list[torch.Tensor]:
-            # Zeros, not `empty`: masked positions are multiplied by 0, and 0 x NaN is NaN.
-            return [torch.zeros(sizes, dtype=dtype, device=device) for _ in range(2 * shape.layers)]
+            return [_zeros(sizes, dtype, device) for _ in range(2 * shape.layers)]
 
         # [key or value of layer][slot, head, block, token in block, size]
         self.blocks = zeros(shape.slots, heads, blocks, shape.block, size)
@@ -56,7 +72,7 @@ class SlotCache:
         tail = torch.zeros(shape.block, shape.block, device=device, dtype=dtype)
         tail.masked_fill_(steps[None, :] > steps[:, None], float("-inf"))
         # Its last columns are a causal block; a view that ends there masks any block index.
-        self.causal = functional.pad(tail, (shape.context, 0))
+        self.causal = functional.pad(tail, (shape.context, 0)).repeat(shape.shared, 1)
 
     def recall(self, slots: list[int], blocks: list[int], places: list[int]) -> None:
         """Copy stored blocks from `places` of the pool into blocks of slots."""
@@ -118,10 +134,8 @@ class FillPlan:
                 cache.pool[index][self._places] = new[self._stored]
         keys, values = cache.slots[2 * layer], cache.slots[2 * layer + 1]
         rows, heads, _, width = query.shape
-        shared = heads // key.shape[1]
         # Query heads that share keys lie side by side: one product serves them all.
-        query = query.reshape(rows, key.shape[1], shared * size, width)
-        mask = cache.causal.repeat(shared, 1)
+        query = query.reshape(rows, key.shape[1], -1, width)
         parts = []
         for block, start, end in self._groups:
             length = (block + 1) * size
@@ -131,7 +145,7 @@ class FillPlan:
                     query[start:end],
                     keys[:, :, :length].index_select(0, slots),
                     values[:, :, :length].index_select(0, slots),
-                    attn_mask=mask[:, -length:],
+                    attn_mask=cache.causal[:, -length:],
                     scale=scale,
                 )
             )

@@ -2,7 +2,8 @@
 
 The thread owns model, slots and adapters and is the only one to touch them; callers talk to it
 through a queue. If it dies, everything that waits gets an EngineError at once, and so does every
-later call. Adapters are PEFT LoRA folders. Runs on CPU and CUDA; one device.
+later call; a model that cannot be loaded is a UsageError. Adapters are PEFT LoRA folders. Runs on
+CPU, and on CUDA by the same code; one device.
 
 Not covered: more than one device, quantised weights, speculative decoding. Logits are computed for
 all slots every step, so a large vocabulary on a CPU is slow.
@@ -22,7 +23,7 @@ from automem.engine.decode import Decoder, Job
 from automem.engine.invariance import check_invariance
 from automem.engine.protocol import Capabilities, Completion, GenerateRequest
 from automem.engine.slot_model import SlotModel
-from automem.errors import EngineError, EngineRequestError, UsageError
+from automem.errors import AutoMemError, EngineError, EngineRequestError, UsageError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -32,7 +33,7 @@ class _Work(Protocol):
 
     def run(self, decoder: Decoder, model: SlotModel) -> None: ...
 
-    def fail(self, error: EngineError) -> None: ...
+    def fail(self, error: AutoMemError) -> None: ...
 
 
 class _Answer:
@@ -77,7 +78,7 @@ class _Generate:
         if self._job is not None:
             self._job.is_cancelled = True
 
-    def fail(self, error: EngineError) -> None:
+    def fail(self, error: AutoMemError) -> None:
         self.answer.settle(error)
 
 
@@ -91,7 +92,7 @@ class _Call:
     def run(self, decoder: Decoder, model: SlotModel) -> None:
         self.answer.settle(self._function(decoder, model))
 
-    def fail(self, error: EngineError) -> None:
+    def fail(self, error: AutoMemError) -> None:
         self.answer.settle(error)
 
 
@@ -140,10 +141,10 @@ class TransformersEngine:
         self._block_tokens = block_tokens
         self._prefix_cache_tokens = prefix_cache_tokens
         self._prefill_tokens = prefill_tokens
-        self._threads = threads or max(1, len(os.sched_getaffinity(0)) // 2)
+        self._threads = threads or max(1, _cores() // 2)
         self._inbox: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._death: EngineError | None = None
+        self._death: AutoMemError | None = None
         self._thread = threading.Thread(target=self._live, name=f"engine {model}", daemon=True)
         self._thread.start()
 
@@ -199,18 +200,20 @@ class TransformersEngine:
     def _submit(self, work: _Work) -> None:
         with self._lock:  # either the thread will see it, or its death is known
             if self._death is not None:
-                raise EngineError(str(self._death)) from self._death
+                raise type(self._death)(*self._death.args) from self._death
             self._inbox.put(work)
 
     # In the thread
 
     def _live(self) -> None:
         decoder: Decoder | None = None
-        death = EngineError(f"the engine of {self._name!r} is closed")
+        death: AutoMemError = EngineError(f"the engine of {self._name!r} is closed")
         try:
             torch.set_num_threads(self._threads)
             model, decoder = self._load()
             self._serve(decoder, model)
+        except UsageError as error:
+            death = error
         except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
             death = EngineError(f"the engine of {self._name!r} died: {error!r}")
             death.__cause__ = error
@@ -247,7 +250,7 @@ class TransformersEngine:
             if not decoder.is_idle:
                 decoder.tick()
 
-    def _die(self, death: EngineError, decoder: Decoder | None) -> None:
+    def _die(self, death: AutoMemError, decoder: Decoder | None) -> None:
         with self._lock:
             self._death = death
         for job in decoder.jobs() if decoder else ():
@@ -256,6 +259,13 @@ class TransformersEngine:
             work = self._inbox.get()
             if work is not None:
                 work.fail(death)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _device(name: str) -> str:

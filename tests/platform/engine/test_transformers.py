@@ -113,7 +113,7 @@ async def test_close_finishes_what_runs(tiny_model, make_request):
 
 async def test_a_model_that_cannot_be_loaded_is_explained(tmp_path):
     async with running(str(tmp_path)) as engine:
-        with pytest.raises(EngineError, match="no tokenizer can be loaded"):
+        with pytest.raises(UsageError, match="no tokenizer can be loaded"):
             await engine.capabilities()
 
 
