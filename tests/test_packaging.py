@@ -77,18 +77,23 @@ def test_the_wheel_composes_its_own_configuration(wheel: Path, tmp_path: Path) -
 
 NEEDED = {"engine=openai": ["engine.model=any"]}
 """What a person has to give as well."""
+ROOTS = {path.stem: path.read_text() for path in sorted(conf_dir().glob("*.yaml"))}
+CHOICES = [(group, option) for group, options in groups().items() for option in options]
 
 
-def configurations() -> list[list[str]]:
-    found = groups()
-    return [[f"{group}={option}"] for group, options in found.items() for option in options]
+@pytest.mark.parametrize("name", list(ROOTS))
+def test_every_root_composes(name: str) -> None:
+    compose(name)
 
 
-@pytest.mark.parametrize("overrides", configurations(), ids=lambda overrides: overrides[0])
-def test_every_configuration_composes(overrides: list[str]) -> None:
-    if overrides[0].partition("=")[0] in ("pretrain",):
-        pytest.skip("composed by its own command")
-    compose(overrides=[*overrides, *NEEDED.get(overrides[0], [])])
+@pytest.mark.parametrize(("group", "option"), CHOICES)
+def test_every_choice_of_every_group_composes(group: str, option: str) -> None:
+    choice = f"{group}={option}"
+    roots = [name for name, text in ROOTS.items() if re.search(rf"^  - {group}:", text, re.M)]
+    for root in roots:
+        compose(root, [choice, *NEEDED.get(choice, [])])
+    if not roots:  # read by its own command, without a tree around it
+        compose(f"{group}/{option}")
 
 
 def targets() -> Iterator[tuple[str, str]]:

@@ -114,6 +114,7 @@ def test_an_engine_that_is_not_there_leaves_the_episodes_pending(
             "engine.base_url=http://127.0.0.1:9/v1",
             "engine.model=none",
             "engine.target.ready_timeout_s=0.5",
+            "rollout.deadlines.patience_s=1",
             "rollout.workers=0",
             "rollout.seeds=[1]",
             "run.dir=pending",

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,11 @@ def test_without_a_key_wandb_writes_to_the_run_folder(tmp_path: Path) -> None:
     tracker.finish({"episodes": 2, "progression": {"mean": 0.5}})
     [folder] = (tmp_path / "wandb").glob("offline-run-*")
     [record] = folder.glob("run-*.wandb")
-    content = record.read_bytes()
-    assert b"steps_per_s" in content
-    assert b"crafter" in content
-    assert b"progression.mean" in content
+    wanted = (b"steps_per_s", b"crafter", b"progression.mean")
+    deadline = time.monotonic() + 30  # wandb's own process writes it out a moment later
+    while missing := [name for name in wanted if name not in record.read_bytes()]:
+        assert time.monotonic() < deadline, missing
+        time.sleep(0.02)
     [table] = folder.rglob("summary*.table.json")
     assert ["progression.mean", "0.5"] in json.loads(table.read_text())["data"]
 
