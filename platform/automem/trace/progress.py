@@ -39,12 +39,8 @@ with plays as (
 gains as (
     select s.run, s.episode, s.step, e.world, e.seed, coalesce(s.gain, 0) as gain
     from steps s join episodes e using (run, episode) where s.action is not null),
-means as (
-    select world, seed, step,
-           case when seed_plays >= {int(enough_plays)} then total / seed_plays
-                else sum(total) over (partition by world, step) / world_plays end as mean
-    from (select world, seed, step, sum(gain) as total from gains group by world, seed, step)
-    join plays using (world, seed)),
+seed_sums as (select world, seed, step, sum(gain) as total from gains group by all),
+world_sums as (select world, step, sum(gain) as total from gains group by all),
 used_steps as (select distinct run, episode, step from {uses}),
 windows as (
     select g.*, least({int(horizon)}, coalesce(
@@ -55,10 +51,13 @@ windows as (
     from gains g left join used_steps u using (run, episode, step)),
 ahead as (select *, unnest(range(size)) as later from windows)
 select a.run, a.episode, a.step, any_value(a.size) as window, any_value(a.gain) as gain,
-       sum(pow({float(discount)!r}, a.later) * (coalesce(g.gain, 0) - coalesce(m.mean, 0)))
-           as progress
+       sum(pow({float(discount)!r}, a.later) * (coalesce(g.gain, 0) - coalesce(
+           case when p.seed_plays >= {int(enough_plays)} then s.total / p.seed_plays
+                else w.total / p.world_plays end, 0))) as progress
 from ahead a
+join plays p on p.world = a.world and p.seed = a.seed
 left join gains g on g.run = a.run and g.episode = a.episode and g.step = a.step + a.later
-left join means m on m.world = a.world and m.seed = a.seed and m.step = a.step + a.later
+left join seed_sums s on s.world = a.world and s.seed = a.seed and s.step = a.step + a.later
+left join world_sums w on w.world = a.world and w.step = a.step + a.later
 group by a.run, a.episode, a.step
 """
