@@ -106,7 +106,8 @@ def prepare(base: Base, recipe: Recipe, start: Path | None, dtype: torch.dtype) 
 def recompute_activations(model: torch.nn.Module) -> None:
     """Gradient checkpointing, so that gradients reach adapters through frozen layers."""
     anything: Any = model
-    anything.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    # reentrant: ZeRO 3 regathers weights in between, which the other kind takes for a change
+    anything.activation_checkpointing_enable({"use_reentrant": True})
     anything.enable_input_require_grads()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from automem.errors import InfrastructureError, UsageError
-from automem.rollout.ray_local import connected, import_ray_with_token
+from automem.rollout.ray_local import connected
 from automem.tracker import Tracker
 from automem_learners.job import Job
 from automem_learners.train.checkpoints import Progress, StepRecord, read_progress
@@ -45,7 +45,6 @@ class Relay:
 
 def run_on_ray(job: Job, out_dir: Path, tracker: Tracker) -> tuple[Path, Sequence[StepRecord]]:
     """Train on workers; the folder of the trained weights and the steps taken."""
-    import_ray_with_token()
     with connected():
         import ray
 
