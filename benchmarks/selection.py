@@ -1,10 +1,10 @@
 """What the selectors take from real traces, and on Concentration how much of it is right.
 
 Concentration has a truth to compare with: the deck. A write is right where its line names a card
-and that card's rank in the file for cards; a consultation where it searches that file for the rank of
-the open card; a LOG that writes nothing where the card is matched or stands in the file already; a
-PLAN that hands over at once where no card is open. The selectors never see this. Crafter has none:
-there the yield is reported.
+and that card's rank in the file for cards; a consultation where it searches that file for the rank
+of the open card; a LOG that writes nothing where the card is matched or stands in the file already;
+a PLAN that hands over at once where no card is open. The selectors never see this. Crafter has
+none: there the yield is reported.
 
     python benchmarks/selection.py                      # plays 48 and 10 episodes, then selects
     python benchmarks/selection.py --concentration RUN --crafter RUN
