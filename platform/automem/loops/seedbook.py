@@ -1,17 +1,16 @@
 """Which seeds a loop has used: an append-only file, so that confirm seeds are used once.
 
-Promise: `take` never hands out a seed of a single-use range twice for the same book, whatever
-process died in between; a request is recorded before its seeds are returned. Asking again for the
-same purpose returns the same seeds, so a killed loop goes on with what it had drawn.
+Promise: `take` never hands out a seed twice for different purposes, whatever process died in
+between; a draw is recorded before its seeds are returned. Asking again for the same purpose returns
+the same seeds, so a killed loop goes on with what it had drawn. The `final` range is out of reach.
 """
 
-import fcntl
-import os
 from pathlib import Path
 
 import msgspec
 
-from automem.errors import StoreError, UsageError
+from automem.errors import UsageError
+from automem.loops.records import Records
 from automem.seeds import SeedRange, seeds_from
 
 _ALLOWED = (SeedRange.TRAIN, SeedRange.SELECT, SeedRange.CONFIRM, SeedRange.REPORT)
@@ -34,44 +33,32 @@ class SeedBook:
     """See the module's docstring."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._records = Records(path, Draw)
 
     def take(self, range_name: SeedRange, count: int, purpose: str) -> list[int]:
         """`count` fresh seeds of a range for `purpose` (or those it was given before)."""
         if range_name not in _ALLOWED:
             raise UsageError(f"no loop may draw seeds of the range {range_name!s}")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, "a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            draws, whole = self._read(file.fileno())
-            os.ftruncate(file.fileno(), whole)  # a torn last line was never handed out
-            for draw in draws:
-                if draw.purpose == purpose and draw.range == range_name:
-                    if draw.count != count:
-                        raise UsageError(
-                            f"{purpose} was given {draw.count} {range_name!s} seeds before and "
-                            f"asks for {count} now: its settings changed in the middle of the loop"
-                        )
-                    return draw.seeds
-            offset = max((d.offset + d.count for d in draws if d.range == range_name), default=0)
-            draw = Draw(purpose, range_name, offset, count)
-            os.write(file.fileno(), msgspec.json.encode(draw) + b"\n")
-            os.fsync(file.fileno())
-        return draw.seeds
+
+        def draw(draws: list[Draw]) -> Draw:
+            same_range = [d for d in draws if d.range == range_name]
+            for known in same_range:
+                if known.purpose == purpose:
+                    return _same_size(known, count)
+            offset = max((d.offset + d.count for d in same_range), default=0)
+            return Draw(purpose, range_name, offset, count)
+
+        return self._records.append_after(draw).seeds
 
     def draws(self) -> list[Draw]:
         """Everything handed out so far."""
-        if not self._path.exists():
-            return []
-        with open(self._path, "rb") as file:
-            return self._read(file.fileno())[0]
+        return self._records.all()
 
-    def _read(self, descriptor: int) -> tuple[list[Draw], int]:
-        """The draws of the whole lines, and where those end."""
-        data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-        whole = data.rfind(b"\n") + 1
-        try:
-            lines = data[:whole].splitlines()
-            return [msgspec.json.decode(line, type=Draw) for line in lines], whole
-        except msgspec.DecodeError as error:
-            raise StoreError(f"{self._path} is damaged: {error}") from error
+
+def _same_size(known: Draw, count: int) -> Draw:
+    if known.count != count:
+        raise UsageError(
+            f"{known.purpose} was given {known.count} {known.range!s} seeds before and asks for "
+            f"{count} now: its settings changed in the middle of the loop"
+        )
+    return known
