@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class AdapterVersion(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_s: float
     seconds: float
     """Wall time, start-up included."""
+    report: dict[str, float] = {}
+    """The objective's own figures."""
 
 
 def target_names(model: torch.nn.Module, targets: str | tuple[str, ...]) -> list[str]:
@@ -225,6 +227,18 @@ def _head_name(model: torch.nn.Module) -> str:
 def _is_attention(path: str) -> bool:
     parents = path.rpartition(".")[0].lower()
     return "attn" in parents or "attention" in parents
+
+
+@contextmanager
+def scored(model: torch.nn.Module, of_base: bool) -> Iterator[None]:
+    """The model without gradients and dropout; `of_base`: without its adapter as well."""
+    anything: Any = model
+    with torch.no_grad(), anything.disable_adapter() if of_base else nullcontext():
+        model.eval()
+        try:
+            yield
+        finally:
+            model.train()
 
 
 @contextmanager

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from automem.errors import UsageError
 from automem_learners import adapters
 from automem_learners.base_model import Base, find_base
 from automem_learners.dataset import Dataset
 from automem_learners.recipe import Recipe, Scaling, check_rank
-from automem_learners.train.loop import Objective
-from automem_learners.train.loss import imitation
+from automem_learners.train.loss import Imitation, Objective
 from automem_learners.train.packing import Example
 
 
@@ -44,11 +44,12 @@ def make_job(
     start: Path | None = None,
     engine_max_rank: int | None = None,
     examples: tuple[Example, ...] | None = None,
-    objective: Objective = imitation,
+    objective: Objective | None = None,
 ) -> Job:
     """Check everything that can be wrong and cost nothing; UsageError says what to do.
 
     `examples`: in place of the dataset's own, one per conversation (RL adds columns)."""
+    objective = objective or Imitation()
     check_rank(recipe, engine_max_rank)
     base = find_base(base_model)
     check_fits(dataset, base)
@@ -64,12 +65,12 @@ def make_job(
             f"{shortest} tokens): raise max_tokens"
         )
     parts = (
-        dataset.card.digest,
+        _digest(given),
         msgspec.json.encode(recipe).decode(),
         base.name,
         base.tokenizer,
         adapters.weights_digest(start) if start is not None else "",
-        repr(objective) if objective is not imitation else "",
+        repr(objective),
     )
     return Job(
         base=base,
@@ -98,3 +99,12 @@ def check_fits(dataset: Dataset, base: Base) -> None:
         raise UsageError(
             f"the dataset holds token {largest}, but {base.name!r} has only {base.vocabulary}"
         )
+
+
+def _digest(examples: tuple[Example, ...]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for example in examples:
+        digest.update(f"{len(example.token_ids)}{sorted(example.columns)}".encode())
+        for values in (example.token_ids, example.weights, *example.columns.values()):
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()

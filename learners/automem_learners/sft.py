@@ -8,7 +8,6 @@ that is finished is not repeated. Not covered: changing the number of workers in
 
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,9 +21,10 @@ from automem_learners.dataset import Dataset
 from automem_learners.job import Job, make_job
 from automem_learners.recipe import Recipe, Scaling
 from automem_learners.train import checkpoints
-from automem_learners.train.checkpoints import Progress, StepRecord
+from automem_learners.train.checkpoints import Progress
 from automem_learners.train.local import LocalStepper
 from automem_learners.train.loop import Plan, train
+from automem_learners.train.scoring import fill_columns
 
 HISTORY = "history.jsonl"
 _MADE = ".made"
@@ -61,14 +61,14 @@ def run(job: Job, out_dir: Path, tracker: Tracker | None = None) -> AdapterVersi
     began = time.perf_counter()
     tracker = tracker or NoTracker()
     if job.scaling.backend == "local":
-        made, history = _run_local(job, out_dir, tracker)
+        made, progress = _run_local(job, out_dir, tracker)
     else:
         from automem_learners.train.ray_driver import run_on_ray
 
-        made, history = run_on_ray(job, out_dir, tracker)
-    lines = b"".join(msgspec.json.encode(record) + b"\n" for record in history)
+        made, progress = run_on_ray(job, out_dir, tracker)
+    lines = b"".join(msgspec.json.encode(record) + b"\n" for record in progress.history)
     (out_dir / HISTORY).write_bytes(lines)
-    version = adapters.publish(_version(job, history, began), made, out_dir)
+    version = adapters.publish(_version(job, progress, began), made, out_dir)
     for leftover in ("checkpoints", "ray"):
         shutil.rmtree(out_dir / leftover, ignore_errors=True)
     return version
@@ -84,7 +84,7 @@ def _finished(job: Job, out_dir: Path) -> AdapterVersion:
     return version
 
 
-def _run_local(job: Job, out_dir: Path, tracker: Tracker) -> tuple[Path, Sequence[StepRecord]]:
+def _run_local(job: Job, out_dir: Path, tracker: Tracker) -> tuple[Path, Progress]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to move
         is_low = job.recipe.precision == "bf16"
@@ -93,37 +93,35 @@ def _run_local(job: Job, out_dir: Path, tracker: Tracker) -> tuple[Path, Sequenc
         if job.scaling.gradient_checkpointing:
             adapters.recompute_activations(model)
         stepper = LocalStepper(model, job.recipe, device)
-        history = _steps_local(job, stepper, out_dir / "checkpoints", tracker)
+        progress = _steps_local(job, stepper, out_dir / "checkpoints", tracker)
     made = out_dir / _MADE
     shutil.rmtree(made, ignore_errors=True)
     adapters.save(model, adapters.trained_state(model, is_writer=True), job.base, made)
-    return made, history
+    return made, progress
 
 
-def _steps_local(job: Job, stepper: LocalStepper, root: Path, tracker: Tracker) -> list[StepRecord]:
-    history: list[StepRecord] = []
+def _steps_local(job: Job, stepper: LocalStepper, root: Path, tracker: Tracker) -> Progress:
+    capacity, every = job.scaling.microbatch_tokens, job.scaling.checkpoint_every
+    examples, report = fill_columns(stepper, job.examples, job.objective, capacity)
+    progress = Progress(job.digest, 1, stepper.layout, (), report)
     latest = checkpoints.newest(root)
     if latest is not None:
         progress = checkpoints.read_progress(latest, job.digest, 1, stepper.layout)
-        history = list(progress.history)
         stepper.load(latest)
-    plan = Plan.of(job.examples, job.recipe)
-    every = job.scaling.checkpoint_every
-    for record in train(
-        stepper, plan, job.recipe, job.scaling.microbatch_tokens, job.objective, len(history)
-    ):
-        history.append(record)
+    plan = Plan.of(examples, job.recipe)
+    steps = train(stepper, plan, job.recipe, capacity, job.objective, progress.steps)
+    for record in steps:
+        progress = progress.after(record)
         tracker.log(record.metrics(), record.step)
-        if every and len(history) % every == 0 and len(history) < len(plan.steps):
-            with checkpoints.new_checkpoint(root, len(history)) as folder:
+        if every and progress.steps % every == 0 and progress.steps < len(plan.steps):
+            with checkpoints.new_checkpoint(root, progress.steps) as folder:
                 stepper.save(folder)
-                checkpoints.write_progress(
-                    folder, Progress(job.digest, 1, stepper.layout, tuple(history))
-                )
-    return history
+                checkpoints.write_progress(folder, progress)
+    return progress
 
 
-def _version(job: Job, history: Sequence[StepRecord], began: float) -> AdapterVersion:
+def _version(job: Job, progress: Progress, began: float) -> AdapterVersion:
+    history = progress.history
     tail = [record.loss for record in history[-max(1, len(history) // 10) :]]
     lora = job.recipe.lora
     return AdapterVersion(
@@ -140,4 +138,5 @@ def _version(job: Job, history: Sequence[StepRecord], began: float) -> AdapterVe
         last_loss=sum(tail) / len(tail),
         tokens_per_s=sum(r.tokens for r in history) / sum(r.seconds for r in history),
         seconds=time.perf_counter() - began,
+        report=progress.report,
     )

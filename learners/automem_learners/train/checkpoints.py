@@ -57,10 +57,16 @@ class Progress(msgspec.Struct, frozen=True):
     layout: str
     """`local` or `zero-<stage>`: how the state is cut into shards."""
     history: tuple[StepRecord, ...]
+    report: dict[str, float] = {}
+    """The objective's own figures."""
 
     @property
     def steps(self) -> int:
         return len(self.history)
+
+    def after(self, record: StepRecord) -> "Progress":
+        """One step further."""
+        return msgspec.structs.replace(self, history=(*self.history, record))
 
 
 def write_progress(folder: Path, progress: Progress) -> None:

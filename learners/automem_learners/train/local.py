@@ -1,9 +1,13 @@
 """One process, one device, plain torch: the laptop's backend, without a start-up of its own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from automem_learners.adapters import scored
 from automem_learners.recipe import Recipe
 from automem_learners.train.loop import forward
 from automem_learners.train.packing import Row
@@ -49,6 +53,14 @@ class LocalStepper:
 
     def total(self, value: float) -> float:
         return value
+
+    @contextmanager
+    def scoring(self, of_base: bool) -> Iterator[None]:
+        with scored(self.model, of_base):
+            yield
+
+    def gather(self, mine: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        return mine
 
     def save(self, folder: Path) -> None:
         names = {n: p.detach() for n, p in self.model.named_parameters() if p.requires_grad}

@@ -7,21 +7,20 @@ recipe's seed and the place (step, row, worker): resuming needs no generator's s
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
+import numpy as np
 import torch
 
 from automem.seeds import derive
 from automem_learners.recipe import Recipe
 from automem_learners.train.checkpoints import StepRecord
-from automem_learners.train.loss import log_probabilities, shares
+from automem_learners.train.loss import Objective, log_probabilities, shares
 from automem_learners.train.packing import Example, Row, order_steps, rows_of_step
-
-Objective: TypeAlias = Callable[[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]
-"""(log-probabilities [K], weights [K], columns [K] each) -> this row's part of the loss."""
 
 
 class Stepper(Protocol):
@@ -45,6 +44,14 @@ class Stepper(Protocol):
 
     def total(self, value: float) -> float:
         """The sum of `value` over all workers."""
+        ...
+
+    def scoring(self, of_base: bool) -> AbstractContextManager[None]:
+        """Inside, `log_probs` has neither gradient nor dropout; `of_base`: nor the adapter."""
+        ...
+
+    def gather(self, mine: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """What all workers have, together."""
         ...
 
     def save(self, folder: Path) -> None:

@@ -6,10 +6,34 @@ mean over the conversations. A short "nothing to record" therefore counts as muc
 however conversations are packed or spread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
+
+from automem_learners.train.packing import Example
+
+
+class Objective(Protocol):
+    """What is minimised. Its `repr` is part of a job's identity; workers get it pickled."""
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Columns that the trainer fills before the first step: log p of every trained token under
+        the `start` weights or under the `base` model."""
+        ...
+
+    def __call__(
+        self, log_probs: torch.Tensor, weights: torch.Tensor, columns: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """This row's part of the loss, from float32 [K] each."""
+        ...
+
+    def report(self, examples: Sequence[Example]) -> dict[str, float]:
+        """Figures for the adapter's card, once the columns are filled."""
+        ...
 
 
 def shares(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -30,8 +54,16 @@ def log_probabilities(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
     return -torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
 
 
-def imitation(
-    log_probs: torch.Tensor, weights: torch.Tensor, columns: dict[str, torch.Tensor]
-) -> torch.Tensor:
-    """Supervised fine-tuning: this micro-batch's part of the weighted mean of -log p."""
-    return -(log_probs * weights).sum()
+@dataclass(frozen=True, slots=True)
+class Imitation:
+    """Supervised fine-tuning: the weighted mean of -log p."""
+
+    scores: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(
+        self, log_probs: torch.Tensor, weights: torch.Tensor, columns: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        return -(log_probs * weights).sum()
+
+    def report(self, examples: Sequence[Example]) -> dict[str, float]:
+        return {}

@@ -109,7 +109,7 @@ def rows_of_step(
     rows = [
         make_row([examples[i] for i in bin_], [shares[i] for i in bin_]) for bin_ in packed[worker]
     ]
-    return rows + [_empty_row(names)] * (rounds - len(rows))
+    return rows + [empty_row(names)] * (rounds - len(rows))
 
 
 def make_row(examples: Sequence[Example], shares: Sequence[np.ndarray]) -> Row:
@@ -132,7 +132,7 @@ def make_row(examples: Sequence[Example], shares: Sequence[np.ndarray]) -> Row:
     )
 
 
-def _empty_row(columns: Sequence[str]) -> Row:
+def empty_row(columns: Sequence[str]) -> Row:
     """Two tokens that weigh nothing: keeps an idle worker in step with the others."""
     return Row(
         token_ids=np.zeros(2, np.int64),

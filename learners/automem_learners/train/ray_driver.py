@@ -8,7 +8,7 @@ those repeated after a death are relayed again.
 
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,8 @@ class Relay:
         return records
 
 
-def run_on_ray(job: Job, out_dir: Path, tracker: Tracker) -> tuple[Path, Sequence[StepRecord]]:
-    """Train on workers; the folder of the trained weights and the steps taken."""
+def run_on_ray(job: Job, out_dir: Path, tracker: Tracker) -> tuple[Path, Progress]:
+    """Train on workers; the folder of the trained weights, and how it went."""
     with connected():
         import ray
 
@@ -56,9 +56,9 @@ def run_on_ray(job: Job, out_dir: Path, tracker: Tracker) -> tuple[Path, Sequenc
         shutil.rmtree(made, ignore_errors=True)
         with checkpoint.as_directory() as path:
             layout = f"zero-{job.scaling.zero_stage}"
-            progress: Progress = read_progress(Path(path), job.digest, job.scaling.workers, layout)
+            progress = read_progress(Path(path), job.digest, job.scaling.workers, layout)
             shutil.copytree(Path(path) / MADE, made)
-    return made, progress.history
+    return made, progress
 
 
 def _fit(ray: Any, job: Job, out_dir: Path, relay: Any) -> Any:

@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from automem_learners import adapters
 from automem_learners.job import Job
 from automem_learners.train import checkpoints
-from automem_learners.train.checkpoints import Progress, StepRecord
-from automem_learners.train.loop import Plan, train
+from automem_learners.train.checkpoints import Progress
+from automem_learners.train.loop import Plan, Stepper, train
+from automem_learners.train.scoring import fill_columns
 
 MADE = "made"
 """Folder of the trained weights in the last checkpoint."""
@@ -32,55 +31,52 @@ def work(config: dict[str, Any]) -> None:
     from automem_learners.train.zero import ZeroStepper
 
     job: Job = ray.get(config["job"][0])
+    capacity, every = job.scaling.microbatch_tokens, job.scaling.checkpoint_every
     stepper = ZeroStepper(job.base, job.recipe, job.scaling, job.start, get_device())
-    history = _restore(stepper, job)
-    plan = Plan.of(job.examples, job.recipe)
-    every = job.scaling.checkpoint_every
-    steps = train(
-        stepper, plan, job.recipe, job.scaling.microbatch_tokens, job.objective, len(history)
-    )
+    examples, report = fill_columns(stepper, job.examples, job.objective, capacity)
+    progress = Progress(job.digest, stepper.workers, stepper.layout, (), report)
+    progress = _restored(stepper, progress)
+    plan = Plan.of(examples, job.recipe)
+    steps = train(stepper, plan, job.recipe, capacity, job.objective, progress.steps)
     for record in steps:
-        history.append(record)
+        progress = progress.after(record)
         if stepper.worker == 0:
             config["relay"].add.remote(record)
-        if every and len(history) % every == 0 and len(history) < len(plan.steps):
-            with _reporting(stepper, job, history) as folder:
+        if every and progress.steps % every == 0 and progress.steps < len(plan.steps):
+            with _reporting(stepper.worker, progress) as folder:
                 stepper.save(folder)
     weights = adapters.trained_state(stepper.model, is_writer=stepper.worker == 0)
-    with _reporting(stepper, job, history) as folder:
+    with _reporting(stepper.worker, progress) as folder:
         if stepper.worker == 0:
             adapters.save(stepper.model, weights, job.base, folder / MADE)
 
 
-def _restore(stepper: Any, job: Job) -> list[StepRecord]:
-    """Go on from Ray's newest checkpoint, where there is one; the steps that it has taken."""
+def _restored(stepper: Stepper, fresh: Progress) -> Progress:
+    """Go on from Ray's newest checkpoint, where there is one."""
     from ray import train as ray_train
 
     checkpoint = ray_train.get_checkpoint()
     if checkpoint is None:
-        return []
+        return fresh
     with checkpoint.as_directory() as path:
         folder = Path(path)
-        progress = checkpoints.read_progress(folder, job.digest, stepper.workers, stepper.layout)
+        progress = checkpoints.read_progress(folder, fresh.job, fresh.workers, fresh.layout)
         if not (folder / MADE).is_dir():
             stepper.load(folder)
-        return list(progress.history)
+    return progress
 
 
 @contextmanager
-def _reporting(stepper: Any, job: Job, history: list[StepRecord]) -> Iterator[Path]:
+def _reporting(worker: int, progress: Progress) -> Iterator[Path]:
     """A folder to fill; then this worker's part of a checkpoint."""
     from ray import train as ray_train
 
     with tempfile.TemporaryDirectory(prefix="automem-checkpoint-") as path:
         folder = Path(path)
         yield folder
-        if stepper.worker == 0:
-            progress = Progress(job.digest, stepper.workers, stepper.layout, tuple(history))
+        if worker == 0:
             checkpoints.write_progress(folder, progress)
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()
         ray_train.report(
-            {"steps": len(history), "loss": history[-1].loss},
+            {"steps": progress.steps, "loss": progress.history[-1].loss},
             checkpoint=ray_train.Checkpoint.from_directory(folder),
         )

@@ -7,9 +7,12 @@ micro-batches is off. The processes, devices and process group are made before (
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from automem_learners import adapters
@@ -104,6 +107,16 @@ class ZeroStepper:
         tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(tensor)
         return float(tensor)
+
+    @contextmanager
+    def scoring(self, of_base: bool) -> Iterator[None]:
+        with adapters.scored(self.model, of_base):
+            yield
+
+    def gather(self, mine: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        everyones: list[Any] = [None] * self.workers
+        torch.distributed.all_gather_object(everyones, mine)
+        return {index: values for part in everyones for index, values in part.items()}
 
     def save(self, folder: Path) -> None:
         self._engine.save_checkpoint(str(folder), tag=_TAG, exclude_frozen_parameters=True)
