@@ -11,10 +11,10 @@ from support.agent_harness import CountingGame, SpyEngine, make_session, make_sp
 from automem.agent.prompt_view import PromptView
 from automem.agent.recorder import MemoryRecorder
 from automem.agent.roles import AgentOptions
-from automem.engine.protocol import Completion, GenerateRequest
+from automem.engine.protocol import Completion, Engine, GenerateRequest
 from automem.engine.render import ChatRenderer, load_tokenizer
 from automem.seeds import seeds_from
-from automem.trace.events import Ended, EpisodeStarted, Event, StopReason
+from automem.trace.events import Ended, Event, StopReason
 
 Answer = Callable[[PromptView, GenerateRequest], str]
 
@@ -54,26 +54,31 @@ def play_trace(
     *,
     steps: int = 3,
     engine: SpyEngine | None = None,
-    seed: int | None = None,
     options: AgentOptions | None = None,
 ) -> list[Event]:
-    """Events of a finished episode of the counting game, on a seed of the `train` range."""
-    recorder = MemoryRecorder()
-    spec = msgspec.structs.replace(
-        make_spec(), seed=seeds_from("train", 1)[0] if seed is None else seed
-    )
-    recorder.append(spec)
+    """Events of a finished episode of the counting game, on a seed of the `train` range.
+
+    An engine that is no `TokenEngine` is a chat engine: no tokens are recorded."""
     engine = engine or TokenEngine(answer, base)
-    is_chat = not isinstance(engine, TokenEngine)
+    renderer = ChatRenderer(base) if isinstance(engine, TokenEngine) else None
+    return asyncio.run(play_with(engine, renderer, folder, steps=steps, options=options))
+
+
+async def play_with(
+    engine: Engine,
+    renderer: ChatRenderer | None,
+    folder: Path,
+    *,
+    steps: int = 3,
+    options: AgentOptions | None = None,
+    adapter: str | None = None,
+) -> list[Event]:
+    """As `play_trace`, by any engine."""
+    recorder = MemoryRecorder()
+    recorder.append(msgspec.structs.replace(make_spec(), seed=seeds_from("train", 1)[0]))
     session, recorder, _ = make_session(
-        folder,
-        engine,
-        recorder=recorder,
-        renderer=None if is_chat else ChatRenderer(base),
-        options=options,
+        folder, engine, recorder=recorder, renderer=renderer, options=options, adapter=adapter
     )
-    game = CountingGame(steps)
-    asyncio.run(play(session, game))
+    await play(session, CountingGame(steps))
     recorder.append(Ended(StopReason.SOLVED, 1.0, steps))
-    assert isinstance(recorder.events[0], EpisodeStarted)
     return recorder.events
