@@ -63,7 +63,7 @@ ARMS = (
     Arm(
         "sloppy notes (script)", ("engine=scripted", f"env.player._target_={PLAYERS}.SloppyPlayer")
     ),
-    Arm("small model (base)", ("engine=transformers",), needs_model=True),
+    Arm("small model (base)", ("experiment=embedded",), needs_model=True),
     Arm("perfect memory (script)", ("engine=scripted",)),
 )
 """From worst to best by construction; the last one is the ceiling of memory habits."""
