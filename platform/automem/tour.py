@@ -149,7 +149,7 @@ class Tour:
         cards = 0
         for arm in arms:
             overrides = ["env=concentration", *arm.overrides, f"rollout.seeds=[{seed}]"]
-            config = compose(overrides=[*overrides, "rollout.workers=0"])
+            config = compose(overrides=[*overrides, "rollout.episodes=1", "rollout.workers=0"])
             cards = config.env.world.cards
             if first:
                 self.say(f"One deck, {cards} cards face down, seed {seed}, dealt to:")
