@@ -6,6 +6,7 @@ a closed list and were committed without reasoning. `auto` takes `names` for eac
 enough of the consultations show a use, else `preceded`.
 """
 
+import statistics
 from array import array
 from collections import Counter
 from collections.abc import Iterable
@@ -25,6 +26,9 @@ class EvidenceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`auto`: share of consultations with a use from which on names are evidence."""
     min_progress: float = 0.0
     """What an action must lead to, above the mean at that point, to have made progress."""
+    of_median: float = 0.5
+    """`names`: and at least this share of the median progress of uses that made any; less is mostly
+    luck in the steps that follow."""
     top_share: float = 0.25
     """`preceded`: the share of writes and of consultations, by what followed, that counts."""
 
@@ -37,7 +41,9 @@ class Evidence:
         self._consulted: Counter[str] = Counter()
         self._used: Counter[str] = Counter()
         self._earned: dict[tuple[str, Kind], array[float]] = {}
+        self._gained: dict[str, array[float]] = {}
         self._cuts: dict[tuple[str, Kind], float] = {}
+        self._least: dict[str, float] = {}
 
     def gather(self, turns: Iterable[Turn]) -> None:
         """See every turn once."""
@@ -48,14 +54,24 @@ class Evidence:
             elif turn.shown_used:
                 self._consulted[turn.world] += 1
                 self._used[turn.world] += 1
+            for line in turn.written:
+                if line.mean is not None and line.mean > 0:
+                    self._gained.setdefault(turn.world, array("d")).append(line.mean)
             if turn.kind in (Kind.CONSULT, Kind.WRITE):
                 value = earned(turn)
                 if value is not None:
                     self._earned.setdefault((turn.world, turn.kind), array("d")).append(value)
+        self._least = {world: self._threshold(world) for world in self._consulted}
         for key, values in self._earned.items():
             rank = int((1 - self._settings.top_share) * len(values))
             cut = sorted(values)[min(rank, len(values) - 1)]
             self._cuts[key] = max(cut, self._settings.min_progress)
+
+    def _threshold(self, world: str) -> float:
+        """What a use must have led to."""
+        values = self._gained.get(world)
+        typical = statistics.median(values) if values else 0.0
+        return max(self._settings.min_progress, self._settings.of_median * typical)
 
     def is_by_name(self, world: str) -> bool:
         """Whether names are this world's evidence."""
@@ -81,13 +97,19 @@ class Evidence:
         if not self.is_by_name(turn.world):
             return self._by_what_followed(turn)
         if turn.kind is Kind.CONSULT:
-            if turn.used and (turn.progress or 0.0) > self._settings.min_progress:
+            if turn.used and (turn.progress or 0.0) > self._least.get(
+                turn.world, self._settings.min_progress
+            ):
                 return turn.progress or 0.0, f"progress {turn.progress:+.3f}"
             return None
-        best = max(turn.written, key=lambda line: _value(line.best), default=None)
-        if best is None or best.best is None or best.best <= self._settings.min_progress:
+        best = max(turn.written, key=lambda line: _value(line.mean), default=None)
+        if (
+            best is None
+            or best.mean is None
+            or best.mean <= self._least.get(turn.world, self._settings.min_progress)
+        ):
             return None
-        return best.best, f"`{best.text}` used in step {best.best_step}: progress {best.best:+.3f}"
+        return best.mean, f"`{best.text}` used in step {best.best_step}: progress {best.mean:+.3f}"
 
     def _by_what_followed(self, turn: Turn) -> tuple[float, str] | None:
         value = earned(turn)
@@ -105,5 +127,5 @@ def earned(turn: Turn) -> float | None:
     return max(values, default=None)
 
 
-def _value(best: float | None) -> float:
-    return float("-inf") if best is None else best
+def _value(mean: float | None) -> float:
+    return float("-inf") if mean is None else mean

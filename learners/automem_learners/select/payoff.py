@@ -46,14 +46,18 @@ class Payoffs:
         self._forms: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         self._words: dict[str, list[int]] = defaultdict(lambda: [0, 0])
 
-    def add(self, form: str, observation: str, has_paid: bool) -> None:
-        """One turn that did something."""
+    def add_place(self, observation: str, has_paid: bool) -> None:
+        """One turn that did something there."""
         self.tries += 1
         self.hits += has_paid
-        words = place_words(observation)
-        for counts in (self._forms[form], *(self._words[word] for word in words)):
-            counts[0] += has_paid
-            counts[1] += 1
+        for word in place_words(observation):
+            self._words[word][0] += has_paid
+            self._words[word][1] += 1
+
+    def add_form(self, form: str, has_paid: bool) -> None:
+        """One turn that did something of this form."""
+        self._forms[form][0] += has_paid
+        self._forms[form][1] += 1
 
     def bad_form(self, form: str) -> str:
         """Why a form is a bad habit, in words; empty where it is not known to be one."""

@@ -43,15 +43,21 @@ class ProvenanceSelector:
         """What the report should say of how it judged."""
 
     def judge(self, traces: Traces) -> Iterator[tuple[Turn, Verdict]]:
-        """Every turn of the memory role with its verdict, in order. Reads the traces thrice."""
+        """Every turn of the memory role with its verdict, in order. Reads the traces four times."""
         evidence = Evidence(self._evidence_settings)
         evidence.gather(traces.turns())
         self.notes |= {f"evidence in {w}": text for w, text in evidence.describe().items()}
         payoffs: dict[tuple[str, Kind], Payoffs] = {}
-        for turn in traces.turns():
-            if turn.kind in ACTIVE and not flaw(turn):
-                found = payoffs.setdefault((turn.world, turn.kind), Payoffs(self._payoff_settings))
-                found.add(turn.ops_form, turn.observation, evidence.has_paid(turn))
+        active = (turn for turn in traces.turns() if turn.kind in ACTIVE and not flaw(turn))
+        for turn in active:
+            found = payoffs.setdefault((turn.world, turn.kind), Payoffs(self._payoff_settings))
+            found.add_place(turn.observation, evidence.has_paid(turn))
+        # Forms are compared where such turns pay at all: good ones are used in wrong places too.
+        active = (turn for turn in traces.turns() if turn.kind in ACTIVE and not flaw(turn))
+        for turn in active:
+            found = payoffs[turn.world, turn.kind]
+            if not found.worthless_place(turn.observation):
+                found.add_form(turn.ops_form, evidence.has_paid(turn))
         for (world, kind), found in sorted(payoffs.items()):
             self.notes[f"{kind} in {world}"] = f"{found.hits} of {found.tries} sound ones paid"
         judge = _Judge(evidence, payoffs, Payoffs(self._payoff_settings))

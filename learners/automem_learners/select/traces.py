@@ -47,9 +47,10 @@ class Written(msgspec.Struct, frozen=True):
     """Times that an operation returned it or a prompt showed it."""
     used: int
     """Actions that used it."""
-    best: float | None
-    """Most progress of an action that used it."""
+    mean: float | None
+    """Progress of the actions that used it, on average."""
     best_step: int | None
+    """Step of the one that led furthest."""
     earned: float
     """Sum over the PLANs that had it in context: progress, shared out among the lines there."""
     contradicted: int | None
@@ -190,7 +191,7 @@ _LINE_CREDIT = """
 select l.run, l.episode, l.writer.step as step, l.writer.turn as turn, l.writer.index as index,
        l.writer.line as line,
        count(u.place) as used,
-       max(case when u.place is not null then p.progress end) as best,
+       avg(case when u.place is not null then p.progress end) as mean,
        arg_max(l.at_step, p.progress) filter (where u.place is not null) as best_step,
        coalesce(sum(p.progress / l.lines), 0) as earned
 from lines_shown l
@@ -210,7 +211,7 @@ with done as (
 wrote as (
     select w.run, w.episode, w.step, w.turn,
            list({'file': w.file, 'text': w.text, 'retrieved': w.retrieved + w.shown,
-                 'used': coalesce(c.used, 0), 'best': c.best, 'best_step': c.best_step,
+                 'used': coalesce(c.used, 0), 'mean': c.mean, 'best_step': c.best_step,
                  'earned': coalesce(c.earned, 0), 'contradicted': w.contradicted}
                 order by w.index, w.line) as written
     from writes w left join line_credit c

@@ -110,12 +110,12 @@ async def test_where_nothing_can_be_named_what_followed_is_the_evidence(tmp_path
 def test_a_place_is_worthless_once_enough_tries_there_paid_nothing():
     payoffs = Payoffs(PayoffSettings(below=0.5, min_tries=20))
     for number in range(100):
-        payoffs.add("w", f"{number} shows owl first", has_paid=number % 4 == 0)
+        payoffs.add_place(f"{number} shows owl first", has_paid=number % 4 == 0)
     for _ in range(19):
-        payoffs.add("w", "02 shows owl match", has_paid=False)
+        payoffs.add_place("02 shows owl match", has_paid=False)
     assert payoffs.worthless_place("03 shows owl match") == ""
     for _ in range(40):
-        payoffs.add("w", "02 shows owl match", has_paid=False)
+        payoffs.add_place("02 shows owl match", has_paid=False)
     assert "`match`, 0 of 59 paid" in payoffs.worthless_place("03 shows elk match")
     assert payoffs.worthless_place("03 shows owl first") == ""
 
@@ -123,9 +123,9 @@ def test_a_place_is_worthless_once_enough_tries_there_paid_nothing():
 def test_a_form_is_bad_once_it_surely_pays_less_than_half_as_often_as_the_best():
     payoffs = Payoffs(PayoffSettings(below=0.5, min_tries=20))
     for number in range(100):
-        payoffs.add("right", "", has_paid=number % 2 == 0)
-        payoffs.add("wrong", "", has_paid=number % 20 == 0)
-    payoffs.add("rare", "", has_paid=False)
+        payoffs.add_form("right", has_paid=number % 2 == 0)
+        payoffs.add_form("wrong", has_paid=number % 20 == 0)
+    payoffs.add_form("rare", has_paid=False)
     assert payoffs.bad_form("wrong") == "5 of 100 paid; the best form: 50%"
     assert payoffs.bad_form("right") == payoffs.bad_form("rare") == ""
 
