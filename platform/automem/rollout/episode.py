@@ -110,6 +110,9 @@ async def play_episode(
             return EpisodeResult(episode, EpisodeStatus.LOST, reason=str(error))
         except Exception as error:  # noqa: BLE001 - told apart and recorded, never dropped
             failure = _as_infrastructure(error)
+            if attempt is not None and (overtaken := attempt.overtaken_by()):
+                # A newer attempt has taken its folder away, too: that is why something broke.
+                return EpisodeResult(episode, EpisodeStatus.LOST, reason=overtaken)
             if attempt is not None:
                 attempt.record_failure(failure)
             delay_s = patience.delay_after(failure, meter.step)
@@ -146,6 +149,7 @@ class Attempt:
         self._key = key
         self._directory = directory
         self._meter = meter
+        self._lease: Lease | None = None
         self._journal: Journal | None = None
         self._sandbox: Sandbox | None = None
         self._world: GuardedWorld | None = None
@@ -153,7 +157,7 @@ class Attempt:
 
     async def play(self, tables_dir: Path) -> EpisodeSummary:
         """From wherever the journal ends to the done mark."""
-        lease = leases.acquire(self._directory, await self._newest_epoch())
+        lease = self._lease = leases.acquire(self._directory, await self._newest_epoch())
         recovered = await self._recover()
         self._meter.resume_at(recovered.steps, recovered.reached)
         if recovered.ended is None:
@@ -166,6 +170,15 @@ class Attempt:
         history = recovered.history
         files = history.files if recovered.ended is not None and history is not None else None
         return await asyncio.to_thread(finish_episode, self._directory, tables_dir, lease, files)
+
+    def overtaken_by(self) -> str:
+        """Who has the lease by now; empty while it is this attempt."""
+        try:
+            if self._lease is not None:
+                self._lease.check()
+        except LeaseLostError as error:
+            return str(error)
+        return ""
 
     def record_failure(self, error: InfrastructureError) -> None:
         """Leave the failure in the trace, as far as the journal still takes anything."""

@@ -327,6 +327,20 @@ def test_a_newer_attempt_stops_the_older_one_without_a_trace(
     assert_same_play(tmp_path, undisturbed)
 
 
+def test_an_attempt_that_breaks_after_it_was_overtaken_does_not_take_the_episode_back(
+    tmp_path: Path,
+) -> None:
+    def usurp_and_break(request: str) -> float:
+        if request == "toy-0-0/5/0":
+            lease.acquire(tmp_path / "episodes/toy-0-0")
+            raise EngineError("and the folder is gone")
+        return 0.0
+
+    result = play(tmp_path, toy_spec(), interfere=usurp_and_break)
+    assert result.status is EpisodeStatus.LOST
+    assert "lost its lease to epoch 2" in result.reason
+
+
 def test_a_full_disk_is_waited_out(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
