@@ -15,9 +15,16 @@ class Attempt(msgspec.Struct, frozen=True):
     """One training and what the gate said of it."""
 
     seed: int
-    passed: bool
-    difference: float
-    interval: tuple[float, float]
+    is_continued: bool
+    """From the weights of the attempt before; else from scratch."""
+    learning_rate: float
+    corpus_routines: int
+    tokens: int
+    seconds: float
+    passed: bool = False
+    difference: float = 0.0
+    """Mean of base - teacher."""
+    interval: tuple[float, float] = (0.0, 0.0)
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -28,15 +35,12 @@ class Card(msgspec.Struct, frozen=True):
     scaffold: str
     """Version of the scaffold it was gated on."""
     command: str
-    seed: int
     retrainings: int
-    """Trainings before this one that the gate refused."""
+    """Trainings after the first: as often did the gate refuse."""
     attempts: list[Attempt]
-    corpus_routines: int
-    corpus_tokens: int
     trained_tokens: int
     training_seconds: float
-    total_seconds: float
+    """Both over all attempts."""
     tokens_per_s: float
     machine: str
     torch_version: str
@@ -59,6 +63,15 @@ def read_card(folder: Path) -> Card:
     return msgspec.json.decode((folder / "card.json").read_bytes(), type=Card)
 
 
+class _History(msgspec.Struct, frozen=True):
+    attempts: list[Attempt]
+
+
+def read_attempts(folder: Path) -> list[Attempt]:
+    """The attempts on the card of a checkpoint's folder."""
+    return msgspec.json.decode((folder / "card.json").read_bytes(), type=_History).attempts
+
+
 def _text(card: Card) -> str:
     verdict = card.verdict
     low, high = verdict.interval
@@ -72,7 +85,7 @@ variants.
 It exists to show the mechanism of learning memory on a laptop; it is no evidence for what large
 models gain.
 
-Made by `{card.command}` (seed {card.seed}, {card.retrainings} retrainings before it):
+Made by `{card.command}`, {card.retrainings} retrainings:
 {card.trained_tokens / 1e6:.1f} million tokens in {card.training_seconds:.0f} s at
 {card.tokens_per_s:,.0f} tokens/s ({card.machine}).
 

@@ -91,6 +91,7 @@ def _settings(config: "DictConfig") -> Any:
         attempts=int(plain["attempts"]),
         seed=int(plain["run"]["seed"]),
         processes=int(plain["run"]["processes"]),
+        start=Path(plain["start"]) if plain["start"] else None,
     )
 
 

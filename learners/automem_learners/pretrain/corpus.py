@@ -63,8 +63,11 @@ class CorpusPlan(msgspec.Struct, frozen=True):
     shipped_share: float = 0.4
     """Share of games on the shipped scaffold; the others each have a variant of their own."""
     is_held_out: bool = False
-    kept_share: float = 0.5
-    """Share of routines kept: neighbours in a game are much alike."""
+    kept_share: float = 0.3
+    """Share of routines kept: neighbours in a game are much alike. From the first result on, which
+    is what acting on memory is learned from, a PLAN is always kept."""
+    recall_weight: float = 4.0
+    """Importance of PLAN turns that have lines of memory in view: they are the few that matter."""
     sizes: tuple[int, ...] = (40, 40, 40, 32, 24, 16, 12, 8)
     """Cards in a deck."""
 
@@ -107,13 +110,12 @@ def shared_encoder() -> Encoder:
 class LabellingEngine(ScriptedEngine):
     """Plays as one player, and labels every prompt with another's distribution."""
 
-    def __init__(self, player: Teacher, teacher: Teacher, seed: int, kept_share: float) -> None:
-        """Each routine is kept with probability `kept_share`."""
+    def __init__(self, player: Teacher, teacher: Teacher, seed: int, plan: CorpusPlan) -> None:
         super().__init__(player)
         self._teacher = teacher
         self._encoder = shared_encoder()
         self._chooser = random.Random(seed)
-        self._kept_share = kept_share
+        self._plan = plan
         self._trees: dict[tuple[str, Routine], ConversationTree | None] = {}
 
     async def capabilities(self) -> Capabilities:
@@ -124,8 +126,13 @@ class LabellingEngine(ScriptedEngine):
         view = read_prompt(request.messages)
         key = (request.id.rpartition("/")[0], view.routine)
         if key not in self._trees:
-            is_kept = self._chooser.random() < self._kept_share
+            is_kept = self._chooser.random() < self._plan.kept_share
             self._trees[key] = ConversationTree() if is_kept else None
+        is_recall = view.routine is Routine.PLAN and (
+            any(view.shown.values()) or any(result.lines for result in view.results)
+        )
+        if self._trees[key] is None and is_recall and view.results:
+            self._trees[key] = ConversationTree()
         tree = self._trees[key]
         if tree is None:
             return completion
@@ -140,7 +147,13 @@ class LabellingEngine(ScriptedEngine):
             by_habit.setdefault(choice.habit, []).append(choice.text)
         for texts in by_habit.values():
             branches.add(self._encoder.answer(self._chooser.choice(texts)))
-        tree.add_turn(self._encoder.prompt(request.messages), answers, sorted(branches), kind)
+        tree.add_turn(
+            self._encoder.prompt(request.messages),
+            answers,
+            sorted(branches),
+            kind,
+            self._plan.recall_weight if is_recall else 1.0,
+        )
         return completion
 
     def conversations(self) -> list[Conversation]:
@@ -196,9 +209,7 @@ def _play_chunk(source: CorpusSource, indexes: Sequence[int]) -> list[Conversati
         scaffold = (
             source.scaffold if is_shipped else random_scaffold(chooser, source.plan.is_held_out)
         )
-        engine = LabellingEngine(
-            player, source.teacher, chooser.getrandbits(62), source.plan.kept_share
-        )
+        engine = LabellingEngine(player, source.teacher, chooser.getrandbits(62), source.plan)
         binding = RoleBinding(engine=engine, counter=ApproximateCounter())
         engines.append(engine)
         games.append(

@@ -29,6 +29,9 @@ from automem.world import World
 from automem_learners.pretrain.corpus import Teacher
 from automem_learners.pretrain.play import Game, Played, play_all
 
+CONTEXT = 1024
+"""Tokens: several times what the scaffold's prompts take."""
+
 
 class GatePlan(msgspec.Struct, frozen=True):
     """How a model is judged."""
@@ -41,6 +44,8 @@ class GatePlan(msgspec.Struct, frozen=True):
     margin: float = 0.03
     level: float = 0.90
     concurrency: int = 64
+    threads: int = 2
+    """Of the engine."""
     max_tokens: int = 48
 
 
@@ -138,7 +143,12 @@ class Table:
 
     async def _judge(self, model: Path, on_played: Callable[[str, Played], None]) -> Verdict:
         plan = self._plan
-        engine = TransformersEngine(str(model), max_batch=plan.concurrency, context_tokens=1024)
+        engine = TransformersEngine(
+            str(model),
+            max_batch=plan.concurrency,
+            context_tokens=CONTEXT,
+            threads=plan.threads,
+        )
         try:
             base, base_decks = await self.score("base", engine, model, 1.0, on_played)
             greedy, _ = await self.score("greedy", engine, model, 0.0, on_played)
@@ -169,7 +179,7 @@ class Table:
             counter=renderer,
             renderer=renderer if (await engine.capabilities()).token_ids else None,
             sampling=Sampling(temperature=temperature, max_tokens=plan.max_tokens),
-            context_tokens=1024,
+            context_tokens=CONTEXT,
         )
         is_greedy = temperature == 0
         # Greedy play repeats itself exactly: one replicate tells all.

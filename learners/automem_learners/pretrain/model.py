@@ -62,7 +62,15 @@ def save_model(model: Qwen2ForCausalLM, folder: Path, dtype: torch.dtype) -> Non
     anything: Any = model
     anything.to(dtype).save_pretrained(str(folder))
     anything.to(kept)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)  # it is written for its owner alone, and will be packaged
     save_tokenizer(folder)
+
+
+def load_model(folder: Path) -> Qwen2ForCausalLM:
+    """A saved model, in fp32."""
+    model: Any = Qwen2ForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
+    return model
 
 
 def parameter_count(model: Qwen2ForCausalLM) -> int:

@@ -8,14 +8,21 @@ from pathlib import Path
 
 import msgspec
 import torch
+from transformers import Qwen2ForCausalLM
 
 from automem.agent.scaffold import Scaffold
 from automem.world import World
-from automem_learners.pretrain.card import Attempt, Card, write_card
+from automem_learners.pretrain.card import Attempt, Card, read_attempts, write_card
 from automem_learners.pretrain.corpus import CorpusPlan, CorpusSource, Teacher, make_corpus
 from automem_learners.pretrain.evaluation import KindScore, evaluate
 from automem_learners.pretrain.gate import GatePlan, Table, Verdict
-from automem_learners.pretrain.model import ModelShape, build_model, parameter_count, save_model
+from automem_learners.pretrain.model import (
+    ModelShape,
+    build_model,
+    load_model,
+    parameter_count,
+    save_model,
+)
 from automem_learners.pretrain.play import Played
 from automem_learners.pretrain.training import Progress, TrainingPlan, train
 from automem_learners.pretrain.trees import Conversation
@@ -39,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True):
     attempts: int
     seed: int
     processes: int
+    start: Path | None = None
+    """A checkpoint's folder to go on from, its card's attempts counted."""
 
 
 class Pipeline:
@@ -50,67 +59,118 @@ class Pipeline:
         self._started = time.perf_counter()
 
     def run(self, folder: Path, command: str) -> Card:
-        """Attempts until one passes; the last one's checkpoint and card are in `folder`."""
+        """Attempts until one passes; the last one's checkpoint and card are in `folder`.
+
+        Each attempt goes on from the weights of the one before, on games of its own."""
         settings = self._settings
-        attempts: list[Attempt] = []
-        for number in range(settings.attempts):
-            attempt, card = self._attempt(folder, settings.seed + number, command, attempts)
-            attempts.append(attempt)
-            if attempt.passed:
+        model, attempts = self._start()
+        for _ in range(settings.attempts):
+            seed = settings.seed + len(attempts)
+            trained = self._train(model, folder, seed, is_continued=bool(attempts))
+            scores = self._evaluate(folder, seed)
+            verdict = self._judge(folder)
+            attempts.append(
+                msgspec.structs.replace(
+                    trained,
+                    passed=verdict.passed,
+                    difference=verdict.difference.mean or 0.0,
+                    interval=verdict.interval,
+                )
+            )
+            card = self._card(folder, command, attempts, scores, verdict)
+            write_card(card, folder)
+            if verdict.passed:
                 break
         return card
 
-    def _attempt(
-        self, folder: Path, seed: int, command: str, before: list[Attempt]
-    ) -> tuple[Attempt, Card]:
+    def _start(self) -> tuple[Qwen2ForCausalLM, list[Attempt]]:
+        """A fresh model, or the one to go on from with its history."""
         settings = self._settings
-        self._say(f"attempt {len(before) + 1} of {settings.attempts}, seed {seed}: playing")
+        if settings.start is None:
+            return build_model(settings.shape, settings.seed), []
+        return load_model(settings.start), read_attempts(settings.start)
+
+    def _train(
+        self, model: Qwen2ForCausalLM, folder: Path, seed: int, is_continued: bool
+    ) -> Attempt:
+        settings = self._settings
+        self._say(f"seed {seed}: playing {settings.corpus.games} games for the corpus")
         corpus = self._corpus(seed, settings.corpus)
         nodes = sum(len(conversation.tokens) for conversation in corpus)
-        self._say(f"corpus: {len(corpus)} routines, {nodes / 1e6:.2f} M tokens; training")
-        model = build_model(settings.shape, seed)
+        self._say(f"{len(corpus)} routines, {nodes / 1e6:.2f} M tokens; training")
+        plan = settings.training
+        if is_continued:
+            plan = msgspec.structs.replace(plan, learning_rate=plan.continued_learning_rate)
         started = time.perf_counter()
-        tokens = train(model, corpus, settings.training, seed, self._on_progress)
-        seconds = time.perf_counter() - started
+        tokens = train(model, corpus, plan, seed, self._on_progress)
         save_model(model, folder, SAVED_DTYPE)
-        rounded = model.to(SAVED_DTYPE).to(torch.float32)  # type: ignore[arg-type]
-        held_out = self._held_out(seed)
-        scores = {name: evaluate(rounded, part) for name, part in held_out.items()}
-        self._say_scores(scores)
+        return Attempt(
+            seed=seed,
+            is_continued=is_continued,
+            learning_rate=plan.learning_rate,
+            corpus_routines=len(corpus),
+            tokens=tokens,
+            seconds=round(time.perf_counter() - started, 1),
+        )
+
+    def _evaluate(self, folder: Path, seed: int) -> dict[str, dict[str, KindScore]]:
+        """The saved model on games that no attempt trains on."""
+        model = load_model(folder)
+        scores = {name: evaluate(model, part) for name, part in self._held_out(seed).items()}
+        for name, kinds in scores.items():
+            parts = [
+                f"{kind} {score.divergence:.4f} ({score.certain_error:.2%} missed)"
+                for kind, score in kinds.items()
+            ]
+            self._say(f"{name}: divergence " + ", ".join(parts))
+        return scores
+
+    def _judge(self, folder: Path) -> Verdict:
+        settings = self._settings
         table = Table(settings.make_world, settings.teacher, settings.scaffold, settings.gate)
         self._games = 0
         verdict = table.judge(folder, self._on_played)
-        self._say_verdict(verdict)
-        attempt = Attempt(
-            seed=seed,
-            passed=verdict.passed,
-            difference=verdict.difference.mean or 0.0,
-            interval=verdict.interval,
+        for score in (verdict.base, verdict.greedy, verdict.teacher):
+            self._say(
+                f"{score.name:>8}: progression {score.progression.mean:.4f} "
+                f"+- {score.progression.se:.4f}, illegal flips {score.illegal:.2%}"
+            )
+        low, high = verdict.interval
+        self._say(
+            f"base - teacher {verdict.difference.mean:+.4f}, interval [{low:+.4f}, {high:+.4f}]: "
+            + ("passed" if verdict.passed else f"not within {verdict.plan.margin}")
         )
-        card = Card(
-            parameters=parameter_count(model),
+        return verdict
+
+    def _card(
+        self,
+        folder: Path,
+        command: str,
+        attempts: list[Attempt],
+        scores: dict[str, dict[str, KindScore]],
+        verdict: Verdict,
+    ) -> Card:
+        settings = self._settings
+        tokens = sum(attempt.tokens for attempt in attempts)
+        seconds = sum(attempt.seconds for attempt in attempts)
+        return Card(
+            parameters=parameter_count(load_model(folder)),
             weights_sha256=weights_digest(folder),
             scaffold=settings.scaffold.version,
             command=command,
-            seed=seed,
-            retrainings=len(before),
-            attempts=[*before, attempt],
-            corpus_routines=len(corpus),
-            corpus_tokens=nodes,
+            retrainings=len(attempts) - 1,
+            attempts=attempts,
             trained_tokens=tokens,
             training_seconds=round(seconds, 1),
-            total_seconds=round(time.perf_counter() - self._started, 1),
             tokens_per_s=round(tokens / seconds, 1),
             machine=f"{platform.machine()}, {torch.get_num_threads()} threads, CPU",
-            torch_version=torch.__version__,
+            torch_version=str(torch.__version__),
             training=settings.training,
             corpus=settings.corpus,
             shape=settings.shape,
             held_out=scores,
             verdict=verdict,
         )
-        write_card(card, folder)
-        return attempt, card
 
     def _corpus(self, seed: int, plan: CorpusPlan) -> list[Conversation]:
         settings = self._settings
@@ -149,26 +209,6 @@ class Pipeline:
         self._games += 1
         if self._games % 100 == 0:
             self._say(f"{self._games} games played ({player})")
-
-    def _say_scores(self, scores: dict[str, dict[str, KindScore]]) -> None:
-        for name, kinds in scores.items():
-            parts = [
-                f"{kind} {score.divergence:.4f} ({score.certain_error:.2%} missed)"
-                for kind, score in kinds.items()
-            ]
-            self._say(f"{name}: divergence " + ", ".join(parts))
-
-    def _say_verdict(self, verdict: Verdict) -> None:
-        for score in (verdict.base, verdict.greedy, verdict.teacher):
-            self._say(
-                f"{score.name:>8}: progression {score.progression.mean:.4f} "
-                f"+- {score.progression.se:.4f}, illegal flips {score.illegal:.2%}"
-            )
-        low, high = verdict.interval
-        self._say(
-            f"base - teacher {verdict.difference.mean:+.4f}, interval [{low:+.4f}, {high:+.4f}]: "
-            + ("passed" if verdict.passed else f"not within {verdict.plan.margin}")
-        )
 
     def _say(self, text: str) -> None:
         self._report(f"{time.perf_counter() - self._started:6.0f} s  {text}")

@@ -7,6 +7,7 @@ card everywhere: a space is put before each word that opens a text, a line or a 
 taken out again when decoding.
 """
 
+import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,13 @@ _PIECES = (
 )
 
 
+def words() -> list[str]:
+    """The words of `words.txt`, in its order."""
+    return resources.files(__package__).joinpath("words.txt").read_text(encoding="utf-8").split()
+
+
 def vocabulary() -> dict[str, int]:
     """Token to id."""
-    text = resources.files(__package__).joinpath("words.txt").read_text(encoding="utf-8")
     tokens = [*SPECIAL, *_byte_alphabet()]
     tokens += [f"<|{name}|>" for name in (*OPS, "ACTION", "DONE", "END")]
     tokens += [f"{_SPACE}{name}" for name in OPS]
@@ -64,7 +69,7 @@ def vocabulary() -> dict[str, int]:
     tokens += [f"{_SPACE}{number:02d}" for number in range(100)]
     tokens += [f"{_SPACE}{number}" for number in range(10)]
     tokens += [".txt", ".md", "..."]
-    tokens += [f"{_SPACE}{word}" for word in text.split()]
+    tokens += [f"{_SPACE}{word}" for word in words()]
     unique = list(dict.fromkeys(tokens))
     spare = VOCABULARY_SIZE - len(unique)
     if spare < 0:
@@ -112,6 +117,12 @@ def save_tokenizer(folder: Path) -> None:
     """Write the tokenizer's files into `folder`."""
     tokenizer: Any = build_tokenizer()
     tokenizer.save_pretrained(str(folder))
+    # transformers 5 takes every tokenizer beside a Qwen2 model for Qwen's own, whatever its files
+    # say, and would cut words into bytes. An empty `auto_map` makes it believe `tokenizer_class`.
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["auto_map"] = {"AutoTokenizer": [None, None]}
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _byte_alphabet() -> list[str]:

@@ -19,6 +19,8 @@ class TrainingPlan(msgspec.Struct, frozen=True):
     """The optimiser's settings."""
 
     learning_rate: float = 3e-3
+    continued_learning_rate: float = 1.5e-3
+    """Of an attempt that goes on from the one before."""
     final_share: float = 0.02
     """Of the learning rate, reached by a cosine at the end."""
     warmup_steps: int = 60

@@ -84,9 +84,13 @@ class ConversationTree:
         answers: Sequence[Answer],
         branches: Sequence[tuple[int, ...]],
         kind: int,
+        importance: float = 1.0,
     ) -> None:
         """Supervise a turn: along each branch (ids of an answer, or of what was said instead), the
-        teacher's distribution over the next token, for as long as it might have said the same."""
+        teacher's distribution over the next token, for as long as it might have said the same.
+
+        `importance` multiplies the turn's weights; it may depend on the prompt, never on what is
+        answered."""
         root = self._insert(-1, prompt)[-1]
         for branch in branches:
             nodes = [root, *self._insert(root, branch[:-1])]
@@ -99,7 +103,9 @@ class ConversationTree:
                 for answer in rest:
                     following = answer.ids[depth]
                     shares[following] = shares.get(following, 0.0) + answer.probability / total
-                self._targets[nodes[depth]] = _Target(max(total, REACH_FLOOR), kind, shares)
+                self._targets[nodes[depth]] = _Target(
+                    max(total, REACH_FLOOR) * importance, kind, shares
+                )
                 rest = [
                     answer
                     for answer in rest

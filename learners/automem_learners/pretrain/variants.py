@@ -10,12 +10,13 @@ import random
 
 from automem.agent.scaffold import FileSchema, Notice, RoutineSchema, Scaffold, ScaffoldSchema
 from automem.seeds import derive
+from automem_learners.pretrain.tokenizer import words
 
-_STEMS_TEXT = (
-    "cards notes seen flips deck memo log map board plan list pairs ranks open book index "
-    "history state pages ideas todo table diary facts"
-)
-_STEMS = tuple(_STEMS_TEXT.split())
+_USUAL_TEXT = "cards notes seen deck memo log map board plan book history"
+_USUAL_STEMS = tuple(_USUAL_TEXT.split())
+_STEMS = tuple(word for word in words()[80:] if word.islower() and len(word) > 2)
+"""Any word can name a file, so that a name says nothing and the schema has to be read. The first 80
+words are ranks: a file of that name would be found where the rank is searched."""
 _ENDINGS = (".txt", ".txt", ".txt", ".md")
 _CARD_PURPOSES = ("{}", "{}", "one line per card: {}", "seen cards as {}", "each flip, {}")
 _OTHER_PURPOSES = ("", "", "", "anything else", "plans", "ideas", "goals", "what to do next")
@@ -89,7 +90,8 @@ def _files(chooser: random.Random, is_held_out: bool) -> tuple[FileSchema, ...]:
     """One to four files, one of which holds the cards."""
     count = chooser.choice((1, 2, 2, 2, 3, 4))
     names: list[str] = []
-    for stem in chooser.sample(_STEMS, len(_STEMS)):
+    stems = chooser.sample(_USUAL_STEMS if chooser.random() < 0.3 else _STEMS, 11)
+    for stem in stems:
         name = stem + chooser.choice(_ENDINGS)
         if _is_held_out(name) == is_held_out and len(names) < count:
             names.append(name)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from automem.engine.render import ChatRenderer, decode
 from automem.memory.ops import OPS
 from automem_envs.concentration.ranks import ANIMALS, COLOURS
 from automem_learners.pretrain.corpus import Encoder
+from automem_learners.pretrain.model import ModelShape, build_model, save_model
 from automem_learners.pretrain.tokenizer import (
     SPECIAL,
     TURN_END,
@@ -126,8 +128,9 @@ def test_ids_are_stable() -> None:
     ]
 
 
-def test_it_loads_from_its_folder_with_its_chat_template(tmp_path: Path) -> None:
-    save_tokenizer(tmp_path)
+def test_it_loads_from_a_models_folder_with_its_chat_template(tmp_path: Path) -> None:
+    """Beside a Qwen2 configuration: transformers would put Qwen's own tokenizer in its place."""
+    save_model(build_model(ModelShape(hidden=8, layers=1), seed=0), tmp_path, torch.float32)
     renderer = ChatRenderer(str(tmp_path))
     messages = [Message("system", "find pairs"), Message("user", "# plan\n05 owl")]
     assert renderer.start(messages) == Encoder().prompt(messages)
