@@ -125,7 +125,7 @@ The weights' SHA-256 is `{card.weights_sha256}`; `card.json` holds every number.
 
 def _row(name: str, score: PlayerScore) -> str:
     result = score.progression
-    return f"| {name} | {result.mean:.3f} +- {result.se:.3f} | {score.illegal:.2%} |"
+    return f"| {name} | {result.mean or 0:.3f} +- {result.se or 0:.3f} | {score.illegal:.2%} |"
 
 
 def _habits(verdict: Verdict) -> str:

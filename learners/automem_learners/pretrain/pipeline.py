@@ -132,12 +132,13 @@ class Pipeline:
         verdict = table.judge(folder, self._on_played)
         for score in (verdict.base, verdict.greedy, verdict.teacher):
             self._say(
-                f"{score.name:>8}: progression {score.progression.mean:.4f} "
-                f"+- {score.progression.se:.4f}, illegal flips {score.illegal:.2%}"
+                f"{score.name:>8}: progression {score.progression.mean or 0:.4f} "
+                f"+- {score.progression.se or 0:.4f}, illegal flips {score.illegal:.2%}"
             )
         low, high = verdict.interval
         self._say(
-            f"base - teacher {verdict.difference.mean:+.4f}, interval [{low:+.4f}, {high:+.4f}]: "
+            f"base - teacher {verdict.difference.mean or 0:+.4f}, "
+            f"interval [{low:+.4f}, {high:+.4f}]: "
             + ("passed" if verdict.passed else f"not within {verdict.plan.margin}")
         )
         return verdict

@@ -14,7 +14,7 @@ from automem_learners.pretrain.tokenizer import words
 
 _USUAL_TEXT = "cards notes seen deck memo log map board plan book history"
 _USUAL_STEMS = tuple(_USUAL_TEXT.split())
-_STEMS = tuple(word for word in words()[80:] if word.islower() and len(word) > 2)
+_STEMS = tuple(word for word in dict.fromkeys(words()[80:]) if word.islower() and len(word) > 2)
 """Any word can name a file, so that a name says nothing and the schema has to be read. The first 80
 words are ranks: a file of that name would be found where the rank is searched."""
 _ENDINGS = (".txt", ".txt", ".txt", ".md")

@@ -19,7 +19,6 @@ from automem_learners.pretrain.tokenizer import (
     SPECIAL,
     TURN_END,
     build_tokenizer,
-    save_tokenizer,
     vocabulary,
 )
 
@@ -128,18 +127,21 @@ def test_ids_are_stable() -> None:
     ]
 
 
+def saved_renderer(folder: Path) -> ChatRenderer:
+    save_model(build_model(ModelShape(hidden=8, layers=1), seed=0), folder, torch.float32)
+    return ChatRenderer(str(folder))
+
+
 def test_it_loads_from_a_models_folder_with_its_chat_template(tmp_path: Path) -> None:
     """Beside a Qwen2 configuration: transformers would put Qwen's own tokenizer in its place."""
-    save_model(build_model(ModelShape(hidden=8, layers=1), seed=0), tmp_path, torch.float32)
-    renderer = ChatRenderer(str(tmp_path))
+    renderer = saved_renderer(tmp_path)
     messages = [Message("system", "find pairs"), Message("user", "# plan\n05 owl")]
     assert renderer.start(messages) == Encoder().prompt(messages)
     assert renderer.turn_end == TOKENIZER.eos_token_id
 
 
 def test_growing_a_conversation_gives_the_ids_of_rendering_it_whole(tmp_path: Path) -> None:
-    save_tokenizer(tmp_path)
-    renderer = ChatRenderer(str(tmp_path))
+    renderer = saved_renderer(tmp_path)
     opening = [Message("system", "find pairs"), Message("user", "# plan")]
     answer, reply = "<|SEARCH|>cards.txt|owl<|END|>", Message("user", "# results\n05 owl")
     grown = renderer.extend(renderer.start(opening), Encoder().answer(answer), [reply])

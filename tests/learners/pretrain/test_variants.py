@@ -36,21 +36,21 @@ def user(scaffold: Scaffold, routine: str) -> str:
 
 def test_a_variant_is_a_function_of_its_seed() -> None:
     assert [s.digest for s in drawn(5)] == [s.digest for s in drawn(5)]
-    assert len({s.digest for s in drawn(200)}) == 200
+    assert len({s.digest for s in drawn(60)}) == 60
 
 
 def test_every_variant_says_which_file_holds_the_cards() -> None:
-    for scaffold in drawn(200):
+    for scaffold in drawn(60):
         for routine in ("log", "plan"):
             assert len(_SCHEMA.findall(system(scaffold, routine))) == 1
 
 
 def test_held_out_variants_share_no_file_name_and_no_order_with_the_others() -> None:
-    names = {f.name for s in drawn(200) for f in s.schema.files}
-    assert not names & {f.name for s in drawn(200, is_held_out=True) for f in s.schema.files}
+    names = {f.name for s in drawn(60) for f in s.schema.files}
+    assert not names & {f.name for s in drawn(60, is_held_out=True) for f in s.schema.files}
     for routine in ("log", "plan"):
-        seen = {s.sources[routine] for s in drawn(200)}
-        assert not seen & {s.sources[routine] for s in drawn(200, is_held_out=True)}
+        seen = {s.sources[routine] for s in drawn(60)}
+        assert not seen & {s.sources[routine] for s in drawn(60, is_held_out=True)}
 
 
 def test_the_words_of_variants_are_tokens() -> None:
