@@ -86,7 +86,7 @@ def play(spec: RolloutSpec) -> RunResult:
 def finished(result: RunResult) -> RunResult:
     """The result of a run in which nothing went wrong: figures come from no other."""
     for episode in result.episodes:
-        if episode.reason:
+        if episode.is_player_failure or episode.status != "finished":
             raise SystemExit(f"{episode.episode} is {episode.status}: {episode.reason}")
     return result
 

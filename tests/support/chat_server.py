@@ -176,12 +176,13 @@ class ChatServer:
 
             connection.begin(loop.create_task(act()))
         elif self.latency_s:
-            answer = self._answer(connection.request)
+            answer = self.answer_to(connection.request)
             connection.begin(loop.call_later(self.latency_s, connection.write, answer))
         else:
-            connection.transport.write(self._answer(connection.request))
+            connection.transport.write(self.answer_to(connection.request))
 
-    def _answer(self, body: bytes) -> bytes:
+    def answer_to(self, body: bytes) -> bytes:
+        """The response that a request with this body deserves."""
         is_log = max(map(body.rfind, _LOG_MARKS)) > max(map(body.rfind, _PLAN_MARKS))
         return self._answers["log" if is_log else "plan"]
 

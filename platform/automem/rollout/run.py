@@ -38,7 +38,7 @@ def run_rollout(
         raise UsageError(f"{spec.scaffold} is no scaffold: it has no scaffold.yaml")
     run_dir = run_dir.absolute()
     with locked(run_dir):
-        create_run(run_dir, spec)
+        spec = create_run(run_dir, spec)
         return _play(spec, run_dir, on_progress)
 
 

@@ -1,11 +1,13 @@
 """A run's folder: who owns it, what was asked for, what was measured.
 
 One process at a time: `run.lock` is held by flock, so a killed owner frees it. `run.json` holds the
-spec, so a resume needs nothing else, and the run's own measurements, added up over its resumes.
+spec and `scaffold/` a copy of the scaffold, so a resume needs nothing else, wherever the folder has
+been moved to; and the run's own measurements, added up over its resumes.
 """
 
 import fcntl
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from automem.rollout.spec import RolloutSpec
 
 RUN_FILE = "run.json"
 LOCK_FILE = "run.lock"
+SCAFFOLD_FOLDER = "scaffold"
 SCHEMA = 1
 
 
@@ -49,8 +52,10 @@ class RunFile(msgspec.Struct, frozen=True):
     restarts: int = 0
 
 
-def create_run(run_dir: Path, spec: RolloutSpec) -> None:
-    """Write down what is to be played. UsageError where the folder already holds a run."""
+def create_run(run_dir: Path, spec: RolloutSpec) -> RolloutSpec:
+    """Write down what is to be played, scaffold included; the spec as a resume will read it.
+
+    UsageError where the folder already holds a run."""
     if (run_dir / RUN_FILE).exists() or (run_dir / "episodes").exists():
         raise UsageError(
             f"{run_dir} already holds a run: continue it with `automem resume {run_dir}`, or "
@@ -63,11 +68,20 @@ def create_run(run_dir: Path, spec: RolloutSpec) -> None:
         PlannedEpisode(name, key.seed, key.replicate)
         for name, key in zip(ids, spec.episodes, strict=True)
     )
+    _copy_scaffold(Path(spec.scaffold), run_dir / SCAFFOLD_FOLDER)
+    spec = msgspec.structs.replace(spec, scaffold=SCAFFOLD_FOLDER)
     _write(run_dir, RunFile(SCHEMA, time.time(), planned, spec))
+    return read_run(run_dir).spec
 
 
 def read_run(run_dir: Path) -> RunFile:
     """What `create_run` wrote. UsageError where there is no run, StoreError where it is damaged."""
+    run = _read(run_dir)
+    scaffold = str(run_dir / run.spec.scaffold)
+    return msgspec.structs.replace(run, spec=msgspec.structs.replace(run.spec, scaffold=scaffold))
+
+
+def _read(run_dir: Path) -> RunFile:
     try:
         return msgspec.json.decode((run_dir / RUN_FILE).read_bytes(), type=RunFile)
     except FileNotFoundError:
@@ -80,7 +94,7 @@ def read_run(run_dir: Path) -> RunFile:
 
 def add_measurements(run_dir: Path, wall_s: float, stats: WorkerStats, restarts: int) -> None:
     """Add what one driver has measured."""
-    run = read_run(run_dir)
+    run = _read(run_dir)
     cpu_s = run.platform_cpu_s + stats.cpu_s
     steps = run.steps_measured + stats.steps
     _write(
@@ -94,6 +108,15 @@ def add_measurements(run_dir: Path, wall_s: float, stats: WorkerStats, restarts:
             restarts=run.restarts + restarts,
         ),
     )
+
+
+def _copy_scaffold(source: Path, target: Path) -> None:
+    """A copy that is whole or not there; what an earlier attempt left goes."""
+    try:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+    except (OSError, shutil.Error) as error:
+        raise StoreError(f"the scaffold {source} cannot be copied to {target}: {error}") from error
 
 
 @contextmanager
