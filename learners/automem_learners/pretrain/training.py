@@ -129,10 +129,12 @@ def batches(
     """One epoch: batches of alike lengths, in random order, each of about `batch_tokens`."""
     order = sorted(conversations, key=lambda c: len(c.tokens) + 16 * chooser.random())
     groups: list[list[Conversation]] = [[]]
+    longest = 0
     for conversation in order:
-        longest = max([len(conversation.tokens), *(len(c.tokens) for c in groups[-1][-1:])])
+        longest = max(longest, len(conversation.tokens))
         if groups[-1] and longest * (len(groups[-1]) + 1) > batch_tokens:
             groups.append([])
+            longest = len(conversation.tokens)
         groups[-1].append(conversation)
     chooser.shuffle(groups)
     yield from groups
