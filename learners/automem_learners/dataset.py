@@ -42,6 +42,7 @@ _COLUMNS = pa.schema(
         ("step", pa.int32()),
         ("turn", pa.int32()),
         ("seed", pa.int64()),
+        ("share", pa.float32()),
         ("adapter", pa.string()),
         ("synthetic", pa.int32()),
         ("prompt_digest", pa.string()),
@@ -76,6 +77,8 @@ class Conversation:
     turn: int
     """The trained turn (of `published` data: the routine's last)."""
     seed: int
+    share: float = 1.0
+    """How much it counts beside other conversations, above 0."""
     adapter: str = ""
     """Adapter version that generated it; empty: the base."""
     synthetic: int = 0
@@ -89,7 +92,7 @@ class Conversation:
 
     def example(self) -> Example:
         """What the trainer needs of it."""
-        return Example(self.token_ids, self.weights)
+        return Example(self.token_ids, self.weights, share=self.share)
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -211,6 +214,8 @@ def _check(rows: Sequence[Conversation]) -> None:
             raise UsageError(f"{where}: {len(row.token_ids)} tokens, {len(row.weights)} weights")
         if not np.all(np.isfinite(row.weights)) or np.any(row.weights < 0):
             raise UsageError(f"{where}: token weights must be finite and not negative")
+        if not (np.isfinite(row.share) and row.share > 0):
+            raise UsageError(f"{where}: a conversation's share must be above 0, got {row.share}")
         if not np.any(row.weights > 0) or row.weights[0] > 0:
             raise UsageError(f"{where}: at least one token must be trained, and never the first")
 
@@ -220,6 +225,7 @@ def _digest(rows: Sequence[Conversation]) -> str:
     for row in rows:
         place = f"{row.episode}/{row.step}/{row.turn}/{row.seed}/{len(row.token_ids)}"
         digest.update(place.encode())
+        digest.update(np.float32(row.share).tobytes())
         digest.update(row.token_ids.astype("<i4").tobytes())
         digest.update(row.weights.astype("<f4").tobytes())
     return digest.hexdigest()

@@ -104,7 +104,9 @@ def check_fits(dataset: Dataset, base: Base) -> None:
 def _digest(examples: tuple[Example, ...]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for example in examples:
-        digest.update(f"{len(example.token_ids)}{sorted(example.columns)}".encode())
+        digest.update(
+            f"{len(example.token_ids)} {example.share} {sorted(example.columns)}".encode()
+        )
         for values in (example.token_ids, example.weights, *example.columns.values()):
             digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

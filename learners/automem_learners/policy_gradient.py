@@ -169,7 +169,7 @@ def _example(row: Conversation, advantage: float, has_recorded: bool) -> Example
     columns = {"advantage": np.full(len(row.token_ids), advantage, np.float32)}
     if has_recorded and row.logprobs is not None:
         columns["recorded"] = row.logprobs
-    return Example(row.token_ids, _generated(row), columns)
+    return Example(row.token_ids, _generated(row), columns, row.share)
 
 
 def _mismatch(examples: Sequence[Example], cap: float) -> dict[str, float]:

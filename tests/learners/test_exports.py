@@ -60,3 +60,29 @@ def test_sharegpt_refuses_what_it_has_no_place_for(dataset: Dataset, tmp_path: P
     )
     with pytest.raises(UsageError, match="no place for a message of role 'system'"):
         write_sharegpt(replace(dataset, conversations=(odd,)), tmp_path / "share.json")
+
+
+def test_trl_reads_both_exports(base: str, dataset: Dataset, tmp_path: Path) -> None:
+    """Tokenises `messages` and trains completions alone on `prompt` / `completion` pairs."""
+    pytest.importorskip("trl", reason="pip install -e '.[bench]'")
+    from datasets import load_dataset
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    for number, path in enumerate(
+        (
+            write_messages(dataset, tmp_path / "messages.jsonl"),
+            write_prompt_completion(dataset, tmp_path / "pairs.jsonl"),
+        )
+    ):
+        trainer = SFTTrainer(
+            model=AutoModelForCausalLM.from_pretrained(base),
+            args=SFTConfig(
+                output_dir=str(tmp_path / str(number)), max_steps=1, report_to=[],
+                save_strategy="no", use_cpu=True, bf16=False, gradient_checkpointing=False,
+            ),
+            train_dataset=load_dataset(
+                "json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache")
+            ),
+        )  # fmt: skip
+        assert trainer.train().training_loss > 0

@@ -19,7 +19,7 @@ import torch
 from automem.seeds import derive
 from automem_learners.recipe import Recipe
 from automem_learners.train.checkpoints import StepRecord
-from automem_learners.train.loss import Objective, log_probabilities, shares
+from automem_learners.train.loss import Objective, global_weights, log_probabilities
 from automem_learners.train.packing import Example, Row, order_steps, rows_of_step
 
 
@@ -104,7 +104,7 @@ def train(
         chosen = [plan.examples[i] for i in plan.steps[step]]
         rows = rows_of_step(
             chosen,
-            shares([example.weights for example in chosen]),
+            global_weights(chosen),
             stepper.worker,
             stepper.workers,
             microbatch_tokens,

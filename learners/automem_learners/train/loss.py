@@ -2,8 +2,8 @@
 
 Contract: the weights of all trained tokens of an optimizer step sum to 1 over the *global* batch
 (every worker, every micro-batch): the mean over the trained tokens of a conversation, then the
-mean over the conversations. A short "nothing to record" therefore counts as much as a long one,
-however conversations are packed or spread.
+mean over the conversations (weighted by their shares, all 1 unless a selection says otherwise). A
+short "nothing to record" therefore counts as much as a long one, however they are packed or spread.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,16 +36,17 @@ class Objective(Protocol):
         ...
 
 
-def shares(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Each conversation's token weights, float32 and not negative, scaled to sum to 1 in all.
+def global_weights(examples: Sequence[Example]) -> list[np.ndarray]:
+    """The token weights of a global batch, float32 per example, scaled to sum to 1 in all.
 
     Raises ValueError for a conversation without a trained token: its mean would be 0 / 0."""
+    whole = sum(example.share for example in examples)
     scaled = []
-    for given in weights:
-        total = float(given.sum(dtype=np.float64))
+    for example in examples:
+        total = float(example.weights.sum(dtype=np.float64))
         if total <= 0:
             raise ValueError("a conversation without a trained token has no mean loss")
-        scaled.append((given / (total * len(weights))).astype(np.float32))
+        scaled.append((example.weights * (example.share / whole / total)).astype(np.float32))
     return scaled
 
 

@@ -26,6 +26,8 @@ class Example:
     """float32: 0 is context. The first token is never trained: nothing predicts it."""
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     """float32 values per token that an objective reads, e.g. log-probabilities."""
+    share: float = 1.0
+    """How much it counts beside other conversations, above 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +45,7 @@ class Row:
     labels: np.ndarray
     """int64 [K]: the trained tokens."""
     weights: np.ndarray
-    """float32 [K]: shares of the global batch; see `loss.shares`."""
+    """float32 [K]: of the global batch; see `loss.global_weights`."""
     columns: Mapping[str, np.ndarray]
     """float32 [K] each."""
 
@@ -93,12 +95,12 @@ def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 def rows_of_step(
     examples: Sequence[Example],
-    shares: Sequence[np.ndarray],
+    weights: Sequence[np.ndarray],
     worker: int,
     workers: int,
     capacity: int,
 ) -> list[Row]:
-    """One worker's rows of one optimizer step; `shares` are the examples' token weights."""
+    """One worker's rows of one optimizer step; `weights`: `loss.global_weights` of the examples."""
     lengths = [len(example.token_ids) for example in examples]
     packed = [
         [[hand[i] for i in bin_] for bin_ in pack([lengths[i] for i in hand], capacity)]
@@ -107,15 +109,15 @@ def rows_of_step(
     rounds = max(len(bins) for bins in packed)
     names = tuple(examples[0].columns)
     rows = [
-        make_row([examples[i] for i in bin_], [shares[i] for i in bin_]) for bin_ in packed[worker]
+        make_row([examples[i] for i in bin_], [weights[i] for i in bin_]) for bin_ in packed[worker]
     ]
     return rows + [empty_row(names)] * (rounds - len(rows))
 
 
-def make_row(examples: Sequence[Example], shares: Sequence[np.ndarray]) -> Row:
+def make_row(examples: Sequence[Example], token_weights: Sequence[np.ndarray]) -> Row:
     """Examples one behind the other."""
     token_ids = np.concatenate([example.token_ids for example in examples]).astype(np.int64)
-    weights = np.concatenate(shares)
+    weights = np.concatenate(token_weights)
     lengths = tuple(len(example.token_ids) for example in examples)
     trained = np.flatnonzero(weights)
     return Row(
