@@ -20,14 +20,11 @@ class Reference:
 
 
 _PAPER = "arXiv 2607.01224, seeds 42-51"
-_SIMULATED = "scripted player, 40 cards"
 
 REFERENCES = (
     Reference("crafter", "Qwen2.5-32B with AutoMem", 0.5136, _PAPER, 2000),
     Reference("crafter", "Claude Opus 4.5", 0.495, _PAPER, 2000),
     Reference("crafter", "Gemini 3.1 Pro Thinking", 0.55, _PAPER, 2000),
-    Reference("concentration", "random player", 0.047, _SIMULATED, 80, "simulated"),
-    Reference("concentration", "perfect memory", 0.875, _SIMULATED, 80, "simulated"),
 )
 
 
