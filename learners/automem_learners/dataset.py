@@ -163,7 +163,7 @@ def load_dataset(folder: Path | str) -> Dataset:
     folder = Path(folder)
     try:
         card = msgspec.json.decode((folder / CARD).read_bytes(), type=Card)
-        table = pq.read_table(folder / TABLE, schema=_COLUMNS)
+        table = pq.read_table(folder / TABLE)
     except FileNotFoundError as error:
         raise UsageError(
             f"{folder} holds no dataset: expected {CARD} and {TABLE} in it ({error})"
@@ -173,6 +173,10 @@ def load_dataset(folder: Path | str) -> Dataset:
     if card.schema != SCHEMA:
         raise UsageError(
             f"{folder} has dataset schema {card.schema}, this version reads {SCHEMA}: make it again"
+        )
+    if not table.schema.equals(_COLUMNS):
+        raise UsageError(
+            f"{folder / TABLE} has other columns than this version writes: make it again"
         )
     rows = tuple(_from_row(row) for row in table.to_pylist())
     _check(rows)

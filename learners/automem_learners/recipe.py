@@ -83,6 +83,7 @@ class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     backend: Literal["local", "deepspeed"] = "local"
     workers: int = 1
     cpus_per_worker: int = 1
+    """Threads that each worker computes with."""
     gpus_per_worker: Literal[0, 1] = 0
     zero_stage: Literal[0, 1, 2, 3] = 2
     """What is split over workers: 0 nothing, 1 optimizer state, 2 gradients too, 3 weights too."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,4 +116,12 @@ def test_a_damaged_card_is_noticed(base: str, tmp_path: Path, one: Conversation)
     write(tmp_path, base, one)
     (tmp_path / CARD).write_text((tmp_path / CARD).read_text()[:-20])
     with pytest.raises(UsageError, match="damaged"):
+        load_dataset(tmp_path)
+
+
+def test_a_table_of_other_columns_is_noticed(base: str, tmp_path: Path, one: Conversation) -> None:
+    write(tmp_path, base, one)
+    table = pq.read_table(tmp_path / TABLE)
+    pq.write_table(table.drop_columns(["share"]), tmp_path / TABLE)
+    with pytest.raises(UsageError, match="has other columns than this version writes"):
         load_dataset(tmp_path)
