@@ -225,7 +225,8 @@ class Tour:
         self._rows.append(Row(name, write_summary(run_dir)))
         self._caps[config.env.name] = config.rollout.max_steps or config.env.world.max_steps
         self._codes.append(exit_code(result, run_dir))
-        self._arms.append(ReportArm(name, run_dir))
+        # The page has a section for each world, which need not be named again.
+        self._arms.append(ReportArm(name.partition(", ")[2], run_dir))
 
     def _play(self, config: DictConfig, run_dir: Path, name: str) -> RunResult:
         result = play_new(spec_from(config), run_dir, config, title=name, is_shown=bool(name))

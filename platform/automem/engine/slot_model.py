@@ -35,7 +35,9 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> Any:
     """The model, ready for inference, attending through slots."""
     from transformers import AutoModelForCausalLM
     from transformers.modeling_utils import AttentionInterface
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # it would be drawn over the run's own
     AttentionInterface.register(slots.ATTENTION, slots.attention)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
