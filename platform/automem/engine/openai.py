@@ -192,7 +192,7 @@ class OpenAIEngine:
 
     async def close(self) -> None:
         """Drop the idle connections."""
-        await self._http.close()
+        self._http.close()
 
     def _body(self, request: GenerateRequest) -> dict[str, Any]:
         sampling = request.sampling

@@ -28,6 +28,7 @@ from automem.rollout.meter import EpisodeMeter, WorkerMeter, WorkerStats
 from automem.rollout.parts import Parts, build_parts
 from automem.rollout.patience import Patience
 from automem.rollout.spec import EpisodeKey, RolloutSpec
+from automem.trace.compact import warm_up
 
 SHORTEST_PULSE_S = 0.05
 """Pulses are answered at most so often, however fast episodes finish."""
@@ -94,6 +95,7 @@ class Worker:
                 if delay_s is None:
                     raise
                 await asyncio.sleep(delay_s)
+        warm_up()
         self._meter.begin()
 
     async def play(self, keys: list[EpisodeKey]) -> None:
