@@ -1,8 +1,8 @@
 """A lean HTTP/1.1 client on asyncio protocols: POST and GET, keep-alive, nothing else.
 
 Why not a general client: with aiohttp in its place the platform's CPU time per step (three calls;
-benchmarks/rollout.py) was 5.0 ms instead of 2.4, and 3 is the budget. Every failure on the way is a `TransferError`.
-Cancelling a call closes its connection.
+benchmarks/rollout.py) was 5.0 ms instead of 2.4, and 3 is the budget. Every failure on the way is a
+`TransferError`. Cancelling a call closes its connection.
 
 Not covered: redirects, proxies, cookies, compression, HTTP/2, requests with a streamed body.
 """
