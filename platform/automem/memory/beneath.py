@@ -165,15 +165,17 @@ def default_method() -> WalkMethod:
     return WalkMethod.OPENAT2
 
 
-def exchange_names(folder: int, one: str, other: str) -> bool:
-    """Swap two existing entries of `folder` atomically; False where that is not offered.
+def exchange_names(folder: int, name: str, other_folder: int, other_name: str) -> bool:
+    """Swap two existing entries of folders atomically; False where that is not offered.
 
     Replacing a file by plain rename makes ext4 write the new one out at once (five times the
     latency, and disk traffic for every operation); an exchange does not."""
     if _library is None or not hasattr(_library, "renameat2"):
         return False
     return (
-        _library.renameat2(folder, os.fsencode(one), folder, os.fsencode(other), _RENAME_EXCHANGE)
+        _library.renameat2(
+            folder, os.fsencode(name), other_folder, os.fsencode(other_name), _RENAME_EXCHANGE
+        )
         == 0
     )
 

@@ -54,6 +54,8 @@ DEFAULT_SEPARATOR = ": "
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _FORBIDDEN_ASCII = bytes(c for c in range(128) if _FORBIDDEN.match(chr(c)))
 _NAMES_LISTED = 5
+_WORTH_REMEMBERING = 16_384
+"""Bytes from which lower case is kept for the next search."""
 
 Planned = tuple[OpResult, Edit | None]
 
@@ -70,6 +72,7 @@ class Executor:
         self._sandbox = sandbox
         self._limits = limits or ResultLimits()
         self._separators = dict(separators or {})
+        self._lowered = (b"", b"")
 
     def plan(self, op: AnyOp) -> Planned:
         """The operation's result, and the edit that it asks for where it changes anything."""
@@ -116,7 +119,7 @@ class Executor:
                     raise
                 unreadable.append(file)
                 continue
-            found, total = find_lines(data, keyword, page.lines_left, page.chars_left)
+            found, total = find_lines(data, keyword, page.lines_left, page.chars_left, self._lower)
             prefix = f"{file}: " if op.file == EVERY_FILE else ""
             page.cut += total - page.show(found, file, prefix)
         result = _shown(page, "no match")
@@ -141,7 +144,7 @@ class Executor:
         total = 0
         for file in self._files(op.file):
             try:
-                total += find_lines(self._present(file), keyword, 0)[1]
+                total += find_lines(self._present(file), keyword, 0, lower=self._lower)[1]
             except OpRefused:
                 if op.file != EVERY_FILE:
                     raise
@@ -152,6 +155,14 @@ class Executor:
         files = self._sandbox.listing()
         page.cut = len(files) - page.show((0, f"{info.name} {info.lines}") for info in files)
         return _shown(page, "empty")
+
+    def _lower(self, data: bytes) -> bytes:
+        """`data` in lower case; the last large content is remembered."""
+        if data is not self._lowered[0]:
+            if len(data) < _WORTH_REMEMBERING:
+                return data.lower()
+            self._lowered = (data, data.lower())
+        return self._lowered[1]
 
     def _keyword(self, op: Search | Count) -> str:
         if not op.keyword:

@@ -5,7 +5,7 @@ numbers are counted, not built. A line ends at a newline and at nothing else. Kn
 """
 
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 
 import msgspec
@@ -66,18 +66,22 @@ def last_lines(data: bytes, limit: int, total: int) -> list[NumberedLine]:
 
 
 def find_lines(
-    data: bytes, keyword: str, limit: int, chars: int = 0
+    data: bytes,
+    keyword: str,
+    limit: int,
+    chars: int = 0,
+    lower: Callable[[bytes], bytes] = bytes.lower,
 ) -> tuple[list[NumberedLine], int]:
     """The first lines that hold `keyword` in any case, and how many hold it in all.
 
-    At most `limit` lines, and none more once they have `chars` characters.
+    At most `limit` lines, and none more once they have `chars` characters. `lower` may remember.
 
     An ASCII keyword matches letters A to Z in either case; another one is compared line by line
     under Unicode case folding, which is slower."""
     if not keyword.isascii():
         return _find_folded(data, keyword, limit)
     needle = keyword.lower().encode()
-    lowered = data if keyword.lower() == keyword.upper() else data.lower()
+    lowered = data if keyword.lower() == keyword.upper() else lower(data)
     found: list[NumberedLine] = []
     position = counted = newlines = 0
     while len(found) < limit and chars > 0:

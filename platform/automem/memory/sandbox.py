@@ -1,9 +1,9 @@
 """One episode's private folder of text files, reached only beneath its directory descriptor.
 
 Promise: no name, link or special file planted in the folder leads outside it or blocks; a write is
-a temporary file put in place by one rename, so a reader (or a kill) finds the old text or the new;
-on a full disk the old text stays. Files are UTF-8; one that is not is refused alone. Modes are 0700
-and 0600. No message names a path of the host.
+a temporary file put in place by one rename (`replacing.py`), so a reader (or a kill) finds the old
+text or the new; on a full disk the old text stays. Files are UTF-8; one that is not is refused
+alone. Modes are 0700 and 0600. No message names a path of the host.
 
 The folder is a cache: the journal is the truth and `rebuild` makes the folder from it. Not covered:
 processes of the same user that edit files in place while an operation runs, and power cuts without
@@ -11,34 +11,29 @@ processes of the same user that edit files in place while an operation runs, and
 """
 
 import errno
-import itertools
 import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 
-from automem.crash import crash_point
 from automem.errors import SandboxError, StoreError
 from automem.memory.beneath import (
     WalkMethod,
-    exchange_names,
     is_folder,
     open_beneath,
     open_folder_beneath,
     open_root,
     remove_entry,
 )
+from automem.memory.contents import ContentCache, Signature, signature_of
 from automem.memory.edits import apply_edit_to_bytes
 from automem.memory.lines import count_lines
 from automem.memory.names import MAX_DEPTH, OpRefused, check_name, is_valid_part
 from automem.memory.ops import Edit
-
-_TEMPORARY = ".automem-tmp-"
-"""How unfinished files begin: no memory file can have such a name."""
+from automem.memory.replacing import TEMPORARY, Replacer
 
 _READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 """O_NONBLOCK: opening a FIFO nobody writes to would wait for ever."""
@@ -48,9 +43,6 @@ _LINK_ERRORS = frozenset(
 )
 """What opening answers where a link, a socket or a file used as a folder stands in the way, or
 (EAGAIN) where names on the way are swapped faster than the kernel can follow."""
-
-_Signature: TypeAlias = tuple[int, int, int, int]
-"""Inode, size, times of content and inode: changes whenever the file does."""
 
 
 class Quota(msgspec.Struct, frozen=True):
@@ -80,11 +72,11 @@ class Sandbox:
         self._root = root
         self._path = path
         self.quota = quota
-        self._fsync = fsync
+        self._replacer = Replacer(fsync)
         self._method = method
         self._sizes: dict[str, int] = {}
-        self._seen: dict[str, tuple[_Signature, FileInfo]] = {}
-        self._serial = itertools.count()
+        self._seen: dict[str, tuple[Signature, FileInfo]] = {}
+        self._contents = ContentCache()
 
     @classmethod
     def open(
@@ -111,6 +103,7 @@ class Sandbox:
         """Give the descriptor back; later calls fail."""
         root, self._root = self._root, -1
         if root >= 0:
+            self._replacer.drop_spare(root)
             os.close(root)
 
     # Reading
@@ -138,9 +131,9 @@ class Sandbox:
 
     def listing(self) -> list[FileInfo]:
         """Every memory file, by name. Unchanged files (by their stat) are not read again."""
-        found: dict[str, tuple[_Signature, FileInfo]] = {}
+        found: dict[str, tuple[Signature, FileInfo]] = {}
         for name, status in self._scan():
-            signature = _signature(status)
+            signature = signature_of(status)
             known = self._seen.get(name)
             if known is None or known[0] != signature:
                 known = (signature, self._inspect(name, status))
@@ -180,6 +173,7 @@ class Sandbox:
         can no longer write into it. Names are checked before anything is removed."""
         for name in files:
             check_name(name)
+        self._replacer.drop_spare(self._root)
         try:
             for entry in os.listdir(self._root):
                 remove_entry(self._root, entry)
@@ -213,6 +207,9 @@ class Sandbox:
             return None
         descriptor, status = opened
         try:
+            data = self._contents.get(name, status)
+            if data is not None:
+                return data
             if status.st_size > self.quota.file_bytes:
                 raise OpRefused(
                     f"{name} is larger than the {self.quota.file_bytes} bytes allowed for a file; "
@@ -221,6 +218,7 @@ class Sandbox:
             data = os.read(descriptor, status.st_size)
             while len(data) < status.st_size and (more := os.read(descriptor, status.st_size)):
                 data += more  # file systems over a network may read less than asked for
+            self._contents.put(name, status, data)
             return data
         except OSError as error:
             raise _failure("read", name, error) from error
@@ -261,43 +259,13 @@ class Sandbox:
 
     def _write(self, name: str, data: bytes) -> None:
         folder, _, file = name.rpartition("/")
-        temporary = f"{_TEMPORARY}{os.getpid()}-{next(self._serial)}"
         self._seen.pop(name, None)
         try:
             with self._made_folder(folder) as descriptor:
-                try:
-                    self._write_temporary(descriptor, temporary, data)
-                    crash_point("rename.before")
-                    self._put_in_place(descriptor, temporary, file)
-                    crash_point("rename.after")
-                except OSError:
-                    with suppress(OSError):
-                        os.unlink(temporary, dir_fd=descriptor)
-                    raise
+                self._replacer.replace(self._root, descriptor, file, data)
         except OSError as error:
             raise _failure("write", name, error) from error
         self._sizes[name] = len(data)
-
-    def _write_temporary(self, folder: int, temporary: str, data: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(descriptor, left) :]
-            if self._fsync:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _put_in_place(self, folder: int, temporary: str, file: str) -> None:
-        if self._fsync:
-            os.rename(temporary, file, src_dir_fd=folder, dst_dir_fd=folder)
-            os.fsync(folder)
-        elif exchange_names(folder, temporary, file):
-            os.unlink(temporary, dir_fd=folder)
-        else:
-            os.rename(temporary, file, src_dir_fd=folder, dst_dir_fd=folder)
 
     def _delete(self, name: str) -> None:
         """Remove a file, and the folders that it leaves empty."""
@@ -342,7 +310,7 @@ class Sandbox:
         """Remove what killed writes left behind."""
         with self._folder(folder) as descriptor:
             for name in os.listdir(descriptor):
-                if name.startswith(_TEMPORARY):
+                if name.startswith(TEMPORARY):
                     remove_entry(descriptor, name)
                 elif depth < MAX_DEPTH and is_valid_part(name) and is_folder(descriptor, name):
                     self._remove_leftovers(f"{folder}/{name}" if folder else name, depth + 1)
@@ -376,7 +344,3 @@ def _failure(verb: str, name: str, error: OSError) -> SandboxError | StoreError:
         return OpRefused(f"{name} may not be read; use another name")
     reason = os.strerror(error.errno or 0)
     return StoreError(f"memory: could not {verb} {name}: {reason}; what it held is unchanged")
-
-
-def _signature(status: os.stat_result) -> _Signature:
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

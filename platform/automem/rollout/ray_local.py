@@ -19,11 +19,12 @@ OBJECT_STORE_BYTES = 100_000_000
 def connected() -> Iterator[None]:
     """Ray is up inside; what was started here ends with it."""
     _set_environment()
-    import ray  # only now: it reads its variables when it is imported
+    import ray
 
     if ray.is_initialized():
         yield
         return
+    _read_environment_again()
     _start()
     try:
         yield
@@ -37,6 +38,17 @@ def _set_environment() -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def _read_environment_again() -> None:
+    """Ray reads its variables when it is imported, which the caller may have done long ago.
+
+    Without this a client that was imported first would knock without the token that its own cluster
+    asks for, and give up after 20 seconds.
+    """
+    from ray._raylet import Config
+
+    Config.initialize("")
 
 
 def _start() -> None:

@@ -62,7 +62,7 @@ def test_the_kernel_itself_refuses_to_leave_the_folder(root: int) -> None:
 def test_two_files_change_places_at_once(root: int, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / "in" / name).write_text(name)
-    if not exchange_names(root, "one", "two"):
+    if not exchange_names(root, "one", root, "two"):
         pytest.skip("this file system cannot exchange names")
     assert (tmp_path / "in" / "one").read_text() == "two"
-    assert not exchange_names(root, "one", "missing")
+    assert not exchange_names(root, "one", root, "missing")

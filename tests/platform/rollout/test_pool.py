@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -187,6 +190,25 @@ def test_the_token_of_a_local_ray_is_its_owners_alone(ray_is_up: None) -> None:
     token = Path.home() / ".ray" / "auth_token"
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert token.stat().st_mode & 0o077 == 0
+
+
+def test_a_program_that_imported_ray_first_gets_its_cluster_all_the_same(tmp_path: Path) -> None:
+    script = """
+        import ray
+        from automem.rollout.ray_local import connected
+        with connected():
+            print(ray.get(ray.put("connected")))
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "connected\n", done.stderr
 
 
 def _attempt_pid(folder: Path) -> int:
