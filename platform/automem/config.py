@@ -293,7 +293,7 @@ CHECKS: dict[str, Check] = {
     "engine.placement": _one_of("actor", "worker"),
     "agent.dialect": _one_of("tags", "tools"),
     "agent.protocol": _one_of("two_roles", "one_role"),
-    "agent.memory": _one_of("files", "none"),
+    "agent.memory": _one_of("files", "none", "blanked"),
 }
 """Keys whose values are checked beyond their default's kind, wherever they were set."""
 

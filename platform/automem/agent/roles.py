@@ -4,7 +4,12 @@ import msgspec
 
 from automem.agent.conversation import Counter, Renderer
 from automem.engine.protocol import Engine, Sampling
+from automem.errors import UsageError
+from automem.suggest import no_such
 from automem.trace.events import Role
+
+MEMORIES = ("files", "none", "blanked")
+"""What `AgentOptions.memory` may be."""
 
 
 class RoleBinding(msgspec.Struct, frozen=True):
@@ -42,6 +47,16 @@ class AgentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     protocol: str = "two_roles"
     """`two_roles` (hand-over before each commit) or `one_role` (the memory role commits)."""
     memory: str = "files"
-    """`files`, or `none`: no LOG, no consulting, no file is ever shown (a control)."""
+    """`files`; or, as controls, `none` (no LOG, no consulting, no file is ever shown) and `blanked`
+    (every file is back at its initial content when a step begins)."""
     call_deadline_s: float = 120.0
     cache_salt: str = ""
+
+    def __post_init__(self) -> None:
+        if self.memory not in MEMORIES:
+            raise UsageError(no_such("agent.memory", self.memory, MEMORIES))
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether there are files to keep and to consult."""
+        return self.memory != "none"

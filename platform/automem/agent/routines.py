@@ -98,7 +98,7 @@ class RoutineRunner:
 
         `carried` are errors of the LOG just before that the model has not been shown."""
         talk = self._open(Routine.PLAN, moment, carried)
-        if self._options.protocol == "two_roles" and self._options.memory == "files":
+        if self._options.protocol == "two_roles" and self._options.has_memory:
             await self._consult(talk, moment.step)
         elif self._options.protocol == "one_role":
             return await self._commit(talk, moment.step, Role.MEMORY, self._schema.plan.max_turns)
@@ -278,7 +278,7 @@ class RoutineRunner:
     ) -> Answered:
         """Answer every item in text order; operations are recorded, then applied."""
         schema = self._schema.log if talk.routine is Routine.LOG else self._schema.plan
-        allowed = schema.ops if self._options.memory == "files" else ()
+        allowed = schema.ops if self._options.has_memory else ()
         if role is Role.GAMEPLAY and talk.routine is Routine.PLAN and is_forced:
             return []
         binding = self._roles.binding(role)

@@ -18,11 +18,11 @@ from automem.agent.recorder import RECENT_STEPS, History, LastStep, Recorder
 from automem.agent.roles import AgentOptions, Roles
 from automem.agent.routines import Answered, Moment, RoutineRunner
 from automem.agent.scaffold import Scaffold
+from automem.agent.upkeep import Upkeep
 from automem.errors import WorldError
 from automem.memory.dialects import make_dialect
-from automem.memory.ops import Edit
 from automem.memory.sandbox import Sandbox
-from automem.trace.events import EpisodeStarted, MemoryChanged, Observed, Outcome
+from automem.trace.events import EpisodeStarted, Observed, Outcome
 
 
 class AgentSession:
@@ -40,12 +40,11 @@ class AgentSession:
     ) -> None:
         options = options or AgentOptions()
         self.spec = spec
-        self._scaffold = scaffold
-        self._has_memory = options.memory == "files"
+        self._options = options
         self._record = SessionRecord(recorder, sandbox, history)
-        self._sandbox = sandbox
+        self._upkeep = Upkeep(scaffold.schema.files, self._record, sandbox)
         dialect = make_dialect(options.dialect)
-        prompts = Prompts(scaffold, dialect, spec.instruction, self._has_memory)
+        prompts = Prompts(scaffold, dialect, spec.instruction, options.has_memory)
         self._routines = RoutineRunner(
             spec,
             scaffold,
@@ -64,13 +63,8 @@ class AgentSession:
 
     async def start(self) -> None:
         """Write the scaffold's initial files, once per episode."""
-        if self._is_initialised or not self._has_memory:
-            return
-        present = {file.name for file in self._sandbox.listing()}
-        for file in self._scaffold.schema.files:
-            if file.name not in present:
-                edit = Edit(file=file.name, inserted=file.initial, creates=True)
-                self._record.change_memory(0, "initial", edit)
+        if self._options.has_memory and not self._is_initialised:
+            self._upkeep.write_initial()
         self._is_initialised = True
 
     async def step(self, observation: str, outcome: Outcome) -> str:
@@ -112,26 +106,10 @@ class AgentSession:
 
     async def _log(self, moment: Moment) -> Answered:
         """LOG, where there is an action to speak of; errors it has not been shown."""
-        if moment.step == 0 or not self._has_memory:
+        if moment.step == 0 or not self._options.has_memory:
             return []
+        if self._options.memory == "blanked":
+            self._upkeep.blank(moment.step)
         unseen = await self._routines.log(moment)
-        self._prune()
+        self._upkeep.prune(moment.step)
         return unseen
-
-    def _prune(self) -> None:
-        """Drop the oldest lines of files that outgrew their schema."""
-        while self._record.expects(MemoryChanged):
-            self._record.recall(MemoryChanged)
-        if self._record.is_replaying:
-            return
-        bounded = [file for file in self._scaffold.schema.files if file.keep_last]
-        lines = {file.name: file.lines for file in self._sandbox.listing()} if bounded else {}
-        for file in bounded:
-            surplus = lines.get(file.name, 0) - file.keep_last
-            if surplus > 0:
-                text = self._sandbox.read_text(file.name)
-                end = 0
-                for _ in range(surplus):
-                    end = text.index("\n", end) + 1
-                edit = Edit(file=file.name, start=0, removed=end)
-                self._record.change_memory(self.step_index, "prune", edit)

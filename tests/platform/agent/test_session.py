@@ -317,9 +317,9 @@ async def test_an_unknown_dialect_names_those_there_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("renderer", [None, ByteRenderer()], ids=["chat", "tokens"])
-@pytest.mark.parametrize("log_turns", [1, 4])
+@pytest.mark.parametrize(("log_turns", "memory"), [(1, "files"), (4, "files"), (4, "blanked")])
 async def test_a_session_killed_after_any_event_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, renderer: ByteRenderer | None, log_turns: int
+    tmp_path: Path, renderer: ByteRenderer | None, log_turns: int, memory: str
 ) -> None:
     def answer(view: PromptView, request: GenerateRequest) -> str:
         if view.routine is Routine.LOG:
@@ -346,6 +346,7 @@ async def test_a_session_killed_after_any_event_goes_on_as_if_nothing_had_happen
             scaffold,
             recorder=recorder,
             history=history,
+            options=AgentOptions(memory=memory),
             renderer=renderer,
         )
         game = CountingGame(3)
