@@ -38,7 +38,7 @@ class ActorSpec(Protocol):
 
     @property
     def adapters(self) -> Mapping[str, str]:
-        """Adapter versions to load at the start: name to folder."""
+        """Adapter versions that calls may name: name to folder."""
 
     @property
     def num_cpus(self) -> float: ...
@@ -55,6 +55,8 @@ class _Call(msgspec.Struct, array_like=True):
 class _Batch(msgspec.Struct, array_like=True):
     calls: list[_Call]
     cancelled: list[int]
+    adapters: dict[str, str]
+    """Where the adapters that calls may name are: a replaced actor has to load them anew."""
 
 
 class _Answer(msgspec.Struct, array_like=True):
@@ -87,13 +89,12 @@ class _Client:
 class EngineHost:
     """The actor's side. It is started by `start_engine`."""
 
-    def __init__(
-        self, target: dict[str, Any], adapters: dict[str, str], import_path: Sequence[str]
-    ) -> None:
+    def __init__(self, target: dict[str, Any], import_path: Sequence[str]) -> None:
         sys.path.extend(path for path in import_path if path not in sys.path)
         self._incarnation = uuid.uuid4().hex
         self._clients: dict[str, _Client] = {}
-        self._adapters = dict(adapters)
+        self._adapters: dict[str, str] = {}
+        self._loads: dict[str, asyncio.Task[None]] = {}
         self._capabilities: asyncio.Task[Capabilities] | None = None
         self._engine: Engine | None = None
         self._failure: AutoMemError | None = None
@@ -102,16 +103,20 @@ class EngineHost:
         except AutoMemError as error:
             self._failure = error  # told to whoever calls, instead of dying without a word
 
-    async def capabilities(self) -> Capabilities:
-        """Those of the engine, once it is ready and has its adapters."""
-        if self._capabilities is None or self._has_failed_to_start():
-            self._capabilities = asyncio.create_task(self._start())
-        return await asyncio.shield(self._capabilities)
+    async def capabilities(self, adapters: Mapping[str, str]) -> Capabilities:
+        """Those of the engine, once it is ready and has these adapters."""
+        if self._capabilities is None or _has_failed(self._capabilities):
+            self._capabilities = asyncio.create_task(self._ready_engine().capabilities())
+        found = await asyncio.shield(self._capabilities)
+        for name, path in adapters.items():
+            await self.load_adapter(name, path)
+        return found
 
     async def submit(self, client: str, batch: bytes) -> None:
         """Begin calls and cancel others; answers are collected."""
         state = self._clients.setdefault(client, _Client())
         news = _decode_batch(batch)
+        self._adapters.update(news.adapters)
         for call in news.calls:
             state.tasks[call.number] = asyncio.create_task(self._answer(state, call))
         for number in news.cancelled:
@@ -135,19 +140,14 @@ class EngineHost:
         return await self._ready_engine().score(token_ids, adapter)
 
     async def load_adapter(self, name: str, path: str) -> None:
-        """As the engine's."""
-        await self._ready_engine().load_adapter(name, path)
-
-    async def _start(self) -> Capabilities:
-        engine = self._ready_engine()
-        capabilities = await engine.capabilities()
-        for name, path in self._adapters.items():
-            await engine.load_adapter(name, path)
-        return capabilities
-
-    def _has_failed_to_start(self) -> bool:
-        task = self._capabilities
-        return task is not None and task.done() and task.exception() is not None
+        """As the engine's; who asks for one that is being loaded waits for it."""
+        if self._adapters.get(name, path) != path:
+            await self._ready_engine().load_adapter(name, path)  # says why not
+        if name not in self._loads or _has_failed(self._loads[name]):
+            loading = self._ready_engine().load_adapter(name, path)
+            self._loads[name] = asyncio.ensure_future(loading)
+        await asyncio.shield(self._loads[name])
+        self._adapters[name] = path
 
     def _ready_engine(self) -> Engine:
         if self._engine is None:
@@ -156,8 +156,9 @@ class EngineHost:
 
     async def _answer(self, client: _Client, call: _Call) -> None:
         try:
-            if self._adapters:
-                await self.capabilities()  # the adapters first
+            adapter = call.request.adapter
+            if adapter is not None and adapter in self._adapters:
+                await self.load_adapter(adapter, self._adapters[adapter])
             completion = await self._ready_engine().generate(call.request)
             answer = _Answer(call.number, completion)
         except Exception as error:  # noqa: BLE001  it is the caller's, and crosses as it is
@@ -171,8 +172,10 @@ class EngineHost:
 class RemoteEngine:
     """The worker's side: an Engine whose work is done in the actor. May be pickled."""
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: Any, adapters: Mapping[str, str] | None = None) -> None:
+        """`adapters`: those that calls may name (name to folder), loaded when they do."""
         self._actor = actor
+        self._adapters = dict(adapters or {})
         self._name = uuid.uuid4().hex
         self._numbers = 0
         self._waiting: dict[int, asyncio.Future[Completion]] = {}
@@ -184,11 +187,15 @@ class RemoteEngine:
         self._flush_handle: asyncio.Handle | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RemoteEngine, (self._actor,)
+        return RemoteEngine, (self._actor, self._adapters)
+
+    def with_adapters(self, adapters: Mapping[str, str]) -> "RemoteEngine":
+        """The same actor, for calls that may name these too."""
+        return RemoteEngine(self._actor, {**self._adapters, **adapters})
 
     async def capabilities(self) -> Capabilities:
-        """Those of the engine; returns once it can serve."""
-        found: Capabilities = await self._ask(self._actor.capabilities.remote())
+        """Those of the engine; returns once it can serve and has the adapters."""
+        found: Capabilities = await self._ask(self._actor.capabilities.remote(self._adapters))
         self._takes_tokens = found.token_ids
         return found
 
@@ -224,6 +231,7 @@ class RemoteEngine:
     async def load_adapter(self, name: str, path: str) -> None:
         """As the engine's; for all workers at once."""
         await self._ask(self._actor.load_adapter.remote(name, path))
+        self._adapters[name] = path
 
     async def close(self) -> None:
         """Give up what this worker waits for; the actor goes on. `shutdown` ends the actor."""
@@ -254,7 +262,7 @@ class RemoteEngine:
 
     def _flush(self) -> None:
         self._flush_handle = None
-        batch = _Batch(self._calls, self._cancelled)
+        batch = _Batch(self._calls, self._cancelled, self._adapters)
         self._calls, self._cancelled = [], []
         try:
             self._actor.submit.remote(self._name, _encode(batch))
@@ -305,9 +313,13 @@ def start_engine(spec: ActorSpec) -> RemoteEngine:
             max_restarts=RESTARTS,
             max_concurrency=1000,  # a poll per worker, and scores
         )
-        .remote(dict(spec.target), dict(spec.adapters), list(sys.path))
+        .remote(dict(spec.target), list(sys.path))
     )
-    return RemoteEngine(actor)
+    return RemoteEngine(actor, spec.adapters)
+
+
+def _has_failed(task: "asyncio.Future[Any]") -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _pickled(error: Exception) -> bytes:

@@ -1,6 +1,5 @@
 """Where a run's engines live: in each worker, or once, in an actor that all workers share."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,20 +23,40 @@ async def build_own_engines(spec: RolloutSpec) -> dict[str, Engine]:
     return engines
 
 
-def start_shared_engines(spec: RolloutSpec) -> dict[str, "RemoteEngine"]:
-    """An actor for each engine that is shared; handles that workers can be given. Ray is up."""
-    shared = {name: part for name, part in spec.engines.items() if part.placement == "actor"}
-    if not shared:
-        return {}
-    from automem.engine.actor import start_engine
+class SharedEngines:
+    """Engine actors that outlive a rollout: whoever plays again with the same engine, whatever its
+    adapters, gets the same actor, its base model loaded once. Ray is up as long as it is open."""
 
-    return {name: start_engine(part) for name, part in shared.items()}
+    def __init__(self) -> None:
+        self._actors: dict[bytes, RemoteEngine] = {}
 
+    def lend(self, spec: RolloutSpec) -> dict[str, "RemoteEngine"]:
+        """The engines of `spec` that are shared, by name, started where they are not up; workers
+        can be given them."""
+        from automem.engine.actor import start_engine
 
-def close_shared_engines(engines: Mapping[str, "RemoteEngine"]) -> None:
-    """End the actors."""
-    for engine in engines.values():
-        engine.shutdown()
+        lent = {}
+        for name, part in spec.engines.items():
+            if part.placement != "actor":
+                continue
+            bare = msgspec.structs.replace(part, adapters={})
+            key = msgspec.json.encode(bare, order="sorted")
+            if key not in self._actors:
+                self._actors[key] = start_engine(bare)
+            lent[name] = self._actors[key].with_adapters(part.adapters)
+        return lent
+
+    def close(self) -> None:
+        """End the actors."""
+        for engine in self._actors.values():
+            engine.shutdown()
+        self._actors.clear()
+
+    def __enter__(self) -> "SharedEngines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def all_local(spec: RolloutSpec) -> RolloutSpec:

@@ -46,9 +46,9 @@ def _read_environment_again() -> None:
     Without this a client that was imported first would knock without the token that its own cluster
     asks for, and give up after 20 seconds.
     """
-    from ray._raylet import Config
+    from ray import _raylet
 
-    Config.initialize("")
+    vars(_raylet)["Config"].initialize("")  # it is missing from Ray's own type stubs
 
 
 def _start() -> None:

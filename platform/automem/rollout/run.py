@@ -11,12 +11,13 @@ that they share.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
 
 from automem.errors import InfrastructureError, UsageError
-from automem.rollout.engines import all_local, close_shared_engines, start_shared_engines
+from automem.rollout.engines import SharedEngines, all_local
 from automem.rollout.episode import EpisodeResult, EpisodeStatus, result_of
 from automem.rollout.finish import read_done
 from automem.rollout.interrupt import StopRequest, stop_on_signal
@@ -31,30 +32,44 @@ OnProgress = Callable[[Progress], None]
 
 
 def run_rollout(
-    spec: RolloutSpec, run_dir: Path, on_progress: OnProgress | None = None
+    spec: RolloutSpec,
+    run_dir: Path,
+    on_progress: OnProgress | None = None,
+    engines: SharedEngines | None = None,
 ) -> RunResult:
-    """Play `spec` in `run_dir`, which must not hold a run yet (UsageError)."""
+    """Play `spec` in `run_dir`, which must not hold a run yet (UsageError).
+
+    `engines`: where shared engines come from and stay; without, they end with the run."""
     if not (Path(spec.scaffold) / "scaffold.yaml").is_file():
         raise UsageError(f"{spec.scaffold} is no scaffold: it has no scaffold.yaml")
     run_dir = run_dir.absolute()
     with locked(run_dir):
         spec = create_run(run_dir, spec)
-        return _play(spec, run_dir, on_progress)
+        return _play(spec, run_dir, on_progress, engines)
 
 
 def resume_run(
-    run_dir: Path, on_progress: OnProgress | None = None, workers: int | None = None
+    run_dir: Path,
+    on_progress: OnProgress | None = None,
+    workers: int | None = None,
+    engines: SharedEngines | None = None,
 ) -> RunResult:
-    """Play on what is not finished in `run_dir`; `workers` where it is to differ from before."""
+    """Play on what is not finished in `run_dir`; `workers` where it is to differ from before;
+    `engines` as for `run_rollout`."""
     run_dir = run_dir.absolute()
     spec = read_run(run_dir).spec
     if workers is not None:
         spec = msgspec.structs.replace(spec, workers=workers)
     with locked(run_dir):
-        return _play(spec, run_dir, on_progress)
+        return _play(spec, run_dir, on_progress, engines)
 
 
-def _play(spec: RolloutSpec, run_dir: Path, on_progress: OnProgress | None) -> RunResult:
+def _play(
+    spec: RolloutSpec,
+    run_dir: Path,
+    on_progress: OnProgress | None,
+    engines: SharedEngines | None,
+) -> RunResult:
     began = time.monotonic()
     ledger = Ledger(len(spec.episodes))
     keys = _unfinished(spec, run_dir, ledger)
@@ -65,7 +80,9 @@ def _play(spec: RolloutSpec, run_dir: Path, on_progress: OnProgress | None) -> R
             if spec.workers == 0:
                 stats = asyncio.run(_play_here(spec, run_dir, keys, ledger, stop, on_progress))
             else:
-                stats, restarts = _play_on_workers(spec, run_dir, keys, ledger, stop, on_progress)
+                stats, restarts = _play_on_workers(
+                    spec, run_dir, keys, ledger, stop, on_progress, engines
+                )
             interrupted = stop.is_set
     wall_s = time.monotonic() - began
     add_measurements(run_dir, wall_s, stats, restarts)
@@ -103,19 +120,17 @@ def _play_on_workers(
     ledger: Ledger,
     stop: StopRequest,
     on_progress: OnProgress | None,
+    engines: SharedEngines | None,
 ) -> tuple[WorkerStats, int]:
     """Totals and lost workers."""
     # Ray puts a handler of its own in the place of ours when it starts.
     with connected(), stop_on_signal(stop):
         from automem.rollout.pool import Pool
 
-        shared = start_shared_engines(spec)
-        try:
-            pool = Pool(spec, run_dir, ledger, shared, stop, on_progress)
+        with nullcontext(engines) if engines is not None else SharedEngines() as lender:
+            pool = Pool(spec, run_dir, ledger, lender.lend(spec), stop, on_progress)
             pool.play(keys)
             return pool.stats, pool.restarts
-        finally:
-            close_shared_engines(shared)
 
 
 async def _play_here(
