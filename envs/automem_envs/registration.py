@@ -9,6 +9,7 @@ import gymnasium
 WORLDS: dict[str, str] = {
     "automem/Concentration-v0": "automem_envs.concentration.world:ConcentrationWorld",
     "automem/Crafter-v0": "automem_envs.crafter.world:CrafterWorld",
+    "automem/Sessions-v0": "automem_envs.sessions.world:SessionsWorld",
     "automem/NetHack-v0": "automem_envs.nethack.world:NetHackWorld",
 }
 """Gymnasium id to entry point."""
