@@ -34,6 +34,9 @@ COMMANDS = {
     "tour": Entry("automem.tour:main", "the whole thing in a few minutes: games, memory, a report"),
     "rollout": Entry("automem.commands.rollout:main", "play episodes; -m sweeps over values"),
     "resume": Entry("automem.commands.resume:main", "finish a run that was stopped or killed"),
+    "proficiency": Entry(
+        "automem.commands.proficiency:main", "train memory specialists, judge them, one table"
+    ),
     "report": Entry("automem.commands.inspect:report", "write a run's report.html again"),
     "show": Entry("automem.commands.inspect:show", "one episode, step by step, with its memory"),
     "query": Entry("automem.commands.inspect:query", "SQL over a run's traces"),

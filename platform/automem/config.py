@@ -95,6 +95,7 @@ def compose(
     options = groups(config_dir)
     _check_group_options(parsed, options)
     choices = [item for item in parsed if item.get_key_element() in options]
+    choices += _own_preset(config_name, choices, options)
     values = [item for item in parsed if item.get_key_element() not in options]
     with _hydra_errors():
         _check_values(values, _load(config_name, choices, config_dir), options)
@@ -110,6 +111,15 @@ def compose(
     if config.get(SCAFFOLD):
         scaffold_path(config[SCAFFOLD], config_dir)
     return config
+
+
+def _own_preset(
+    config_name: str, choices: list[Override], options: dict[str, list[str]]
+) -> list[Override]:
+    """An experiment may change a command's own keys too: `conf/<command>/<experiment>.yaml`."""
+    chosen = [str(item.value()) for item in choices if item.get_key_element() == "experiment"]
+    is_there = bool(chosen) and chosen[-1] in options.get(config_name, ())
+    return parse_overrides([f"{config_name}={chosen[-1]}"]) if is_there else []
 
 
 def known_keys(

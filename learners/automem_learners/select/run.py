@@ -2,6 +2,7 @@
 alone are kept in memory (as keys), once from disk to flag them all.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ def select(
     candidates: list[Candidate] = []
     with Traces(runs, selector.settings) as traces:
         folders = {name: str(path.resolve()) for name, path in traces.runs.items()}
-        write_turns(draft, _judged(traces, selector, folders, candidates))
+        cuts = _cuts(traces, thinning.episode_share)
+        write_turns(draft, _judged(traces, selector, folders, cuts, candidates))
     if not selector.is_thinned:
         thinning = msgspec.structs.replace(thinning, per_episode=0, per_cluster=0, balance=0.0)
     left_out = thin(candidates, thinning)
@@ -45,10 +47,25 @@ def select(
     return finished
 
 
+def _cuts(traces: Traces, share: float) -> dict[str, float]:
+    """The progression from which an episode of each world is among the best."""
+    if share >= 1:
+        return {}
+    return dict(traces.rows(
+        f"select world, quantile_disc(progression, {1 - share!r}) from episodes group by world"
+    ))  # fmt: skip
+
+
 def _judged(
-    traces: Traces, selector: Selector, folders: dict[str, str], candidates: list[Candidate]
+    traces: Traces,
+    selector: Selector,
+    folders: dict[str, str],
+    cuts: dict[str, float],
+    candidates: list[Candidate],
 ) -> Iterator[Judged]:
     for turn, verdict in selector.judge(traces):
+        if verdict.is_good and turn.episode_progression < cuts.get(turn.world, -math.inf):
+            verdict = Verdict(False, "its episode is not among the best", value=verdict.value)
         key = msgspec.structs.replace(turn.key, run=folders[turn.key.run])
         form = turn.form
         if verdict.is_good:

@@ -26,6 +26,14 @@ class Thinning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_most: int = 0
     """Turns in all, shares of the kinds kept."""
     seed: int = 0
+    episode_share: float = 1.0
+    """Turns come from this share of each world's episodes, the best by progression."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.episode_share <= 1:
+            raise ValueError(
+                f"episode_share must be above 0 and at most 1, got {self.episode_share}"
+            )
 
 
 class Candidate(msgspec.Struct, frozen=True):

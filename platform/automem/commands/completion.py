@@ -11,7 +11,12 @@ from automem.cli import COMMANDS, extra_commands
 from automem.commands.arguments import Parser
 from automem.errors import UsageError
 
-TREES = {"rollout": "config", "pretrain": "pretrain", "select": "select"}
+TREES = {
+    "rollout": "config",
+    "pretrain": "pretrain",
+    "select": "select",
+    "proficiency": "proficiency",
+}
 """Commands that take `key=value`, and the root of the tree that these change."""
 
 BASH = """\

@@ -58,6 +58,19 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Student's interval of the mean, for the few values (training seeds) that a bootstrap would
+    take for too sure; None below two."""
+    from scipy import stats
+
+    n = len(values)
+    if n < 2:
+        return None
+    array = np.asarray(values, dtype=np.float64)
+    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * array.std(ddof=1) / np.sqrt(n))
+    return float(array.mean()) - half, float(array.mean()) + half
+
+
 def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Estimate:
     """Estimate of the mean of `ours[i] - theirs[i]`: same seed, two players."""
     if len(ours) != len(theirs):

@@ -1,0 +1,170 @@
+"""The platform's `Trainer`: traces in, a LoRA specialist out, by this package's parts.
+
+Selection writes a folder (`automem select`'s), the dataset is `exact` (or `published`), training is
+`fit`. Each step leaves its result in its folder and is not repeated where that is there.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from automem.config import compose
+from automem.errors import AutoMemError, UsageError
+from automem.loops.recipes import DataRecipe, Recipe, Selected, Specialist
+from automem.tracker import Tracker
+from automem_learners import recipe as training_recipe
+from automem_learners.adapters import AdapterVersion, check_targets
+from automem_learners.base_model import find_base
+from automem_learners.build import build_dataset
+from automem_learners.dataset import CARD, DataKind, Dataset, load_dataset
+from automem_learners.recipe import Recipe as TrainingRecipe
+from automem_learners.recipe import Scaling, read_recipe, read_scaling
+from automem_learners.select.run import select
+from automem_learners.select.selection import REPORT, read_report, read_selection
+from automem_learners.select.selector import Selector, read
+from automem_learners.select.thinning import Thinning
+from automem_learners.sft import fit
+
+
+class SpecialistTrainer:
+    """See the module's docstring; implements `automem.loops.recipes.Trainer`."""
+
+    def __init__(
+        self,
+        base_model: str,
+        recipe: Mapping[str, Any],
+        scaling: Mapping[str, Any],
+        *,
+        dialect: str = "tags",
+        data_kind: str = "exact",
+        thin: Mapping[str, Any] | None = None,
+        engine_max_rank: int | None = None,
+        config_dir: str | None = None,
+    ) -> None:
+        """`recipe` and `scaling`: fields of the training recipe that a loop's recipe changes.
+        UsageError for anything that could not be trained with."""
+        self._base_model = base_model
+        self._recipe = dict(recipe)
+        self._scaling: Scaling = read_scaling(scaling)
+        self._dialect = dialect
+        self._kind = DataKind(data_kind)
+        self._thin = dict(thin or {})
+        self._engine_max_rank = engine_max_rank
+        self._config_dir = config_dir
+        self._base = find_base(base_model)
+        self._training({}, 0)
+
+    def check(self, recipe: Recipe) -> None:
+        """See `Trainer`."""
+        read(Thinning, self._thin, "thin")
+        self._selector(recipe.data)
+        for training in recipe.trainings:
+            self._training(training, 0)
+
+    def select(self, runs: Sequence[Path], data: DataRecipe, folder: Path, seed: int) -> Selected:
+        """See `Trainer`."""
+        if (folder / REPORT).is_file():
+            report = read_report(folder)
+        else:
+            selector, config = self._selector(data)
+            config["thin"] |= self._thin | {
+                "at_most": data.amount,
+                "episode_share": data.episode_share,
+                "seed": seed,
+            }
+            thinning = read(Thinning, config["thin"], "thin")
+            report = select(runs, selector, thinning, folder, config)
+        return Selected(
+            folder=str(folder),
+            turns=report["selected"],
+            verdict=report["verdict"],
+            kinds={kind: row["selected"] for kind, row in report["kinds"].items()},
+            considered=report["turns"],
+        )
+
+    def train(
+        self,
+        selected: Selected,
+        training: Mapping[str, Any],
+        folder: Path,
+        seed: int,
+        start: Specialist | None,
+        tracker: Tracker,
+    ) -> Specialist:
+        """See `Trainer`."""
+        version = fit(
+            self._dataset(Path(selected.folder)),
+            self._training(training, seed),
+            self._base_model,
+            folder,
+            self._scaling,
+            tracker,
+            start=Path(start.path) if start is not None else None,
+            engine_max_rank=self._engine_max_rank,
+        )
+        return _as_specialist(version, folder)
+
+    def _dataset(self, selection: Path) -> Dataset:
+        folder = selection.with_name(f"{selection.name}-dataset")
+        if (folder / CARD).is_file():
+            return load_dataset(folder)
+        return build_dataset(
+            read_selection(selection),
+            folder,
+            base_model=self._base_model,
+            kind=self._kind,
+            dialect=self._dialect,
+        )
+
+    def _training(self, changes: Mapping[str, Any], seed: int) -> TrainingRecipe:
+        fields = {**self._recipe, "seed": seed}
+        lora = changes.get("lora")
+        if isinstance(lora, Mapping) and isinstance(fields.get("lora"), Mapping):
+            fields["lora"] = {**fields["lora"], **lora}
+        fields.update({name: value for name, value in changes.items() if name != "lora"})
+        if "lora" in changes and not isinstance(lora, Mapping):
+            fields["lora"] = lora
+        made = read_recipe(fields)
+        training_recipe.check_rank(made, self._engine_max_rank)
+        check_targets(self._base, made)
+        return made
+
+    def _selector(self, data: DataRecipe) -> tuple[Selector, dict[str, Any]]:
+        """The selector, and the configuration that it was made from."""
+        changes = [f"selector.{name}={_spelled(value)}" for name, value in data.settings.items()]
+        config = compose(
+            "select",
+            [f"selector={data.selector}", f"engine.model={self._base_model}", *changes],
+            self._config_dir,
+        )
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        try:
+            selector: Selector = instantiate(plain["selector"], _convert_="all")
+        except InstantiationException as error:
+            if isinstance(error.__cause__, AutoMemError):
+                raise error.__cause__ from error
+            raise UsageError(f"selector {data.selector}: {error}") from error
+        return selector, {name: plain[name] for name in ("selector", "thin")}
+
+
+def _as_specialist(version: AdapterVersion, folder: Path) -> Specialist:
+    return Specialist(
+        name=version.name,
+        path=str(folder / version.path),
+        is_adapter=version.rank > 0,
+        steps=version.steps,
+        conversations=version.conversations,
+        last_loss=version.last_loss,
+        tokens_per_s=version.tokens_per_s,
+        seconds=version.seconds,
+    )
+
+
+def _spelled(value: Any) -> str:
+    """A value in Hydra's grammar."""
+    return msgspec.json.encode(value).decode() if not isinstance(value, str) else value

@@ -1,0 +1,213 @@
+"""`automem proficiency`: train memory specialists from episodes, judge them, print the table.
+
+Promise: everything that can be checked is checked before the first episode; the same command with
+the same `run.dir` goes on where it was stopped or killed, from the settings that it was begun with.
+"""
+
+import shlex
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from automem.agent.scaffold import load_scaffold
+from automem.cli import INTERRUPTED, PENDING, say_error
+from automem.commands.arguments import Parser
+from automem.commands.plan import RUNS, fresh_dir, spec_from
+from automem.commands.play import CONFIG_FILE, shortest
+from automem.commands.table import wide_console
+from automem.config import compose
+from automem.errors import AutoMemError, InfrastructureError, UsageError
+from automem.loops.deciders import Decider
+from automem.loops.experiment import Control, Experiment, Plan, Results, report_runs
+from automem.loops.gate import Rule
+from automem.loops.proficiency import Loop, Settings, Unfinished
+from automem.loops.recipes import Trainer
+from automem.loops.results_table import print_results
+from automem.loops.seedbook import SeedBook
+from automem.loops.stage import Stage, read_arm
+from automem.report import write_report
+from automem.report_parts.gather import Arm as ReportArm
+from automem.rollout.engines import SharedEngines
+from automem.rollout.ray_local import connected
+from automem.rollout.run_dir import locked
+from automem.rollout.spec import RolloutSpec
+from automem.suggest import no_such
+from automem.tracker import Tracker, open_tracker
+
+EXAMPLES = [
+    "automem proficiency experiment=embedded                 # five training seeds, every control",
+    "automem proficiency experiment=embedded training_seeds=[0] rounds=1",
+    "automem proficiency experiment=embedded learner=zero tracker=wandb",
+    "automem proficiency run.dir=runs/20260101-120000-proficiency    # go on with it",
+]
+SEEDS = "seeds.jsonl"
+
+
+def main(argv: list[str]) -> int:
+    """See the module's docstring."""
+    parser = Parser(
+        "proficiency",
+        "Train a memory specialist from episodes and judge it. Keys: conf/proficiency.yaml.",
+        EXAMPLES,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="see below")
+    parser.add_argument("--config-dir", metavar="DIR", help="your own tree, searched first")
+    parser.add_argument("--show", action="store_true", help="print the configuration and stop")
+    options = parser.parse_intermixed_args(argv)
+    config = _config(options.overrides, options.config_dir)
+    if options.show:
+        print(OmegaConf.to_yaml(config, resolve=True), end="")
+        return 0
+    parts = Parts(config, options.config_dir)
+    folder = (
+        Path(config.run.dir).expanduser().resolve()
+        if config.run.dir
+        else fresh_dir(RUNS, "proficiency")
+    )
+    try:
+        with locked(folder):
+            return run(parts, folder)
+    except (Unfinished, InfrastructureError) as error:
+        say_error(f"{error}\nGo on with: {continue_line(folder)}")
+        return PENDING
+    except KeyboardInterrupt:
+        say_error(f"stopped; nothing is lost. Go on with: {continue_line(folder)}")
+        return INTERRUPTED
+
+
+def _config(overrides: list[str], config_dir: str | None) -> DictConfig:
+    """The composed tree; of a loop that is continued with nothing but its folder, its own."""
+    config = compose("proficiency", overrides, config_dir)
+    if config.run.dir and all(word.startswith("run.dir=") for word in overrides):
+        kept = Path(config.run.dir).expanduser() / CONFIG_FILE
+        if kept.is_file():
+            loaded = OmegaConf.load(kept)
+            assert isinstance(loaded, DictConfig)
+            loaded.run.dir = config.run.dir
+            return loaded
+    return config
+
+
+class Parts:
+    """The configuration as plain data and live parts; UsageError for whatever is wrong with it."""
+
+    def __init__(self, config: DictConfig, config_dir: str | None = None) -> None:
+        self.config = config
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        if not plain["trainer"].get("base_model"):
+            raise UsageError(
+                f"engine={plain['engine']['name']} has no model to train: choose "
+                "engine=transformers, or another engine with engine.model"
+            )
+        self.template: RolloutSpec = spec_from(config, config_dir)
+        self.scaffold = load_scaffold(Path(self.template.scaffold)).version
+        self.base: str = plain["trainer"]["base_model"]
+        self.rule = _read(Rule, plain["gate"], "gate")
+        self.rounds: int = plain["rounds"]
+        self.trainer: Trainer = _built(plain["trainer"], "trainer")
+        self.decider: Decider = _built(plain["decider"], "decider")
+        arms = plain["report"]["arms"] or {}
+        self.plan = Plan(
+            training_seeds=tuple(plain["training_seeds"]),
+            games=plain["report"]["games"],
+            arms={name: read_arm(arm or {}, f"report.arms.{name}") for name, arm in arms.items()},
+            controls={
+                name: _read(Control, fields, f"controls.{name}")
+                for name, fields in (plain["controls"] or {}).items()
+            },
+        )
+        self.settings(0)
+        # A wrong recipe is told now, not after the first episodes.
+        self.decider.choose((), self.trainer.check)
+
+    def settings(self, seed: int) -> Settings:
+        """Those of one training seed."""
+        return Settings(
+            rounds=self.rounds, rule=self.rule, seed=seed, base=self.base, scaffold=self.scaffold
+        )
+
+
+def run(parts: Parts, folder: Path) -> int:
+    """The whole experiment in its folder, which is ours; the exit code."""
+    if not (folder / CONFIG_FILE).exists():
+        OmegaConf.save(parts.config, folder / CONFIG_FILE)
+    say = _teller(folder)
+    plain: Any = OmegaConf.to_container(parts.config, resolve=True)
+    tracker = open_tracker(plain["tracker"], folder, plain)
+    results = play(parts, folder, say, tracker)
+    tracker.finish({arm.name: arm.mean for arm in results.arms})
+    if results.arms:
+        print_results(results, wide_console())
+        arms = [ReportArm(name, path) for name, path in report_runs(results, folder)]
+        write_report(arms, title="AutoMem: memory specialists", out=folder / "report.html")
+    here = shlex.quote(str(shortest(folder)))
+    print(
+        f"{results.seconds:.0f} s. Written: {here}/results.json, report.html, seed-*/ledger.jsonl"
+    )
+    return 0
+
+
+def play(
+    parts: Parts, folder: Path, say: Callable[[str], None], tracker: Tracker, is_shown: bool = True
+) -> Results:
+    """Loops, controls and arms, on Ray where the template has workers."""
+    book = SeedBook(folder / SEEDS)
+    with ExitStack() as stack:
+        engines = None
+        if parts.template.workers:
+            stack.enter_context(connected())
+            engines = stack.enter_context(SharedEngines())
+        stage = Stage(parts.template, engines, is_shown)
+
+        def make_loop(seed: int, place: Path) -> Loop:
+            return Loop(
+                parts.settings(seed), place, book, stage, parts.trainer, parts.decider, say, tracker
+            )
+
+        experiment = Experiment(parts.plan, folder, stage, parts.trainer, make_loop, say)
+        return experiment.run(parts.base, parts.scaffold)
+
+
+def continue_line(folder: Path) -> str:
+    """The command that goes on."""
+    return f"automem proficiency run.dir={shlex.quote(str(shortest(folder)))}"
+
+
+def _teller(folder: Path) -> Callable[[str], None]:
+    """Says lines on the terminal and in `log.txt`, with the time since it began."""
+    began = time.monotonic()
+    path = folder / "log.txt"
+
+    def say(text: str) -> None:
+        line = f"{time.monotonic() - began:6.0f} s  {text}"
+        print(line, flush=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    return say
+
+
+def _read(kind: type[Any], fields: dict[str, Any], name: str) -> Any:
+    for field in fields:
+        if field not in kind.__struct_fields__:
+            raise UsageError(no_such(f"field of {name}", str(field), kind.__struct_fields__))
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{name}: {error.__cause__ or error}") from None
+
+
+def _built(fields: dict[str, Any], name: str) -> Any:
+    try:
+        return instantiate(fields, _convert_="all", _recursive_=name != "trainer")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, AutoMemError):
+            raise error.__cause__ from error
+        raise UsageError(f"{name} {fields.get('_target_')}: {error}") from error

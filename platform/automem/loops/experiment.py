@@ -1,0 +1,315 @@
+"""The proficiency loop as an experiment: once per training seed, beside its controls, in one table.
+
+Every arm plays the same `report` decks with the same sampling, so arms are paired by deck. The unit
+of inference is the training seed: figures of trained arms are means over training seeds with
+Student's interval, every seed's value beside them; arms without training are played once, and
+their interval is over decks. Promise: what is there is not played or trained again, so a killed
+experiment is continued by the same call; results are written whole (`results.json`).
+"""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from automem.errors import UsageError
+from automem.loops.ledger import Chosen, Closed, Ledger, Picked, Trained
+from automem.loops.proficiency import Loop, Unfinished
+from automem.loops.recipes import DataRecipe, Selected, Specialist, Trainer
+from automem.loops.stage import Arm, Played, Stage
+from automem.seeds import SeedRange, seeds_from
+from automem.trace.statistics import Estimate, estimate, paired_difference, t_interval
+from automem.tracker import NoTracker
+
+RESULTS = "results.json"
+SCHEMA = 1
+BASELINE = "base"
+"""Name of the arm that every other is compared with."""
+
+
+class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A specialist trained on other turns of the same episodes, everything else as in a round."""
+
+    round: int = 1
+    """Whose episodes, training and number of steps it takes."""
+    selector: str
+    settings: dict[str, Any] = {}
+    matches: bool = False
+    """Give the selector the round's own selection to match (`selector.match`)."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is compared at the end."""
+
+    training_seeds: tuple[int, ...]
+    games: int
+    arms: dict[str, Arm]
+    controls: dict[str, Control]
+
+    def __post_init__(self) -> None:
+        if not self.training_seeds or len(set(self.training_seeds)) < len(self.training_seeds):
+            raise UsageError("training_seeds must name at least one seed, and each of them once")
+        if self.games < 1:
+            raise UsageError(f"report.games must be at least 1, got {self.games}")
+        for name, arm in self.arms.items():
+            kind, _, which = arm.memory.partition(":")
+            is_known = (
+                arm.memory in ("base", "champion", "player")
+                or (kind == "round" and which.isdigit())
+                or (kind == "control" and which in self.controls)
+            )
+            if not is_known:
+                raise UsageError(
+                    f"report.arms.{name}.memory is {arm.memory!r}: expected base, champion, "
+                    "round:N, player or control:NAME of "
+                    f"{', '.join(self.controls) or 'none'}"
+                )
+        if self.arms and BASELINE not in self.arms:
+            raise UsageError(f"report.arms needs an arm named {BASELINE!r} to compare with")
+
+
+class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One arm: a mean over training seeds (or over decks, for an arm that is not trained)."""
+
+    name: str
+    mean: float
+    interval: tuple[float, float] | None
+    """95 %: Student's over training seeds, or the bootstrap's over decks; None for one seed."""
+    by_training_seed: dict[int, Estimate]
+    """Over decks; key -1 for an arm that is not trained."""
+    difference: float | None = None
+    """Mean over training seeds of the mean paired difference to the base."""
+    difference_interval: tuple[float, float] | None = None
+    ratios: list[float] = []
+    """Progression over the base's, per training seed."""
+    failed: int = 0
+    metrics: dict[str, float | None] = {}
+    """Means over training seeds."""
+    runs: list[str] = []
+    """Run directories, relative to the experiment's folder."""
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """`results.json`."""
+
+    schema: int = SCHEMA
+    commit: str
+    created: float
+    seconds: float
+    world: str
+    base: str
+    scaffold: str
+    report_seeds: tuple[int, int]
+    """First and last."""
+    training_seeds: tuple[int, ...]
+    arms: list[ArmResult]
+    rounds: dict[int, list[dict[str, Any]]]
+    """Training seed to its rounds: recipe, turns, verdict, gain."""
+
+
+class Experiment:
+    """See the module's docstring."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        stage: Stage,
+        trainer: Trainer,
+        make_loop: Callable[[int, Path], Loop],
+        say: Callable[[str], None],
+    ) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._stage = stage
+        self._trainer = trainer
+        self._make_loop = make_loop
+        self._say = say
+
+    def run(self, base: str, scaffold: str) -> Results:
+        """Loops, controls, arms, results."""
+        began = time.monotonic()
+        plan = self._plan
+        specialists: dict[int, dict[str, Specialist | None]] = {}
+        for seed in plan.training_seeds:
+            if len(plan.training_seeds) > 1:
+                self._say(f"training seed {seed}")
+            folder = self.folder_of(seed)
+            loop = self._make_loop(seed, folder)
+            outcome = loop.run()
+            specialists[seed] = {"champion": outcome.champion, "base": None}
+            for number, closed in enumerate(outcome.rounds, 1):
+                specialists[seed][f"round:{number}"] = closed.contender
+            for name, control in plan.controls.items():
+                if any(arm.memory == f"control:{name}" for arm in plan.arms.values()):
+                    made = self._control(name, control, loop.ledger, folder, seed)
+                    specialists[seed][f"control:{name}"] = made
+        played = {name: self._play(name, arm, specialists) for name, arm in plan.arms.items()}
+        seeds = self._report_seeds()
+        results = Results(
+            commit=_commit(),
+            created=time.time(),
+            seconds=time.monotonic() - began,
+            world=self._stage.world,
+            base=base,
+            scaffold=scaffold,
+            report_seeds=(seeds[0], seeds[-1]),
+            training_seeds=plan.training_seeds,
+            arms=[_result(name, played, self._folder) for name in played if played[name]],
+            rounds={seed: _rounds(Ledger(self.folder_of(seed))) for seed in plan.training_seeds},
+        )
+        _write(self._folder / RESULTS, results)
+        return results
+
+    def folder_of(self, seed: int) -> Path:
+        """Where the loop of a training seed lives."""
+        return self._folder / f"seed-{seed}"
+
+    def _report_seeds(self) -> list[int]:
+        return seeds_from(SeedRange.REPORT, self._plan.games)
+
+    def _control(
+        self, name: str, control: Control, ledger: Ledger, folder: Path, seed: int
+    ) -> Specialist | None:
+        """Trained as the round's first contender was; None where the round trained none."""
+        trained, chosen = ledger.find(control.round, Trained), ledger.find(control.round, Chosen)
+        picked = ledger.find(control.round, Picked)
+        if trained is None or chosen is None or picked is None:
+            return None
+        settings = dict(control.settings)
+        if control.matches:
+            settings |= {"match": picked.selected.folder, "seed": seed}
+        data = DataRecipe(selector=control.selector, settings=settings)
+        place = folder / "controls" / name
+        run = folder / f"round-{control.round}" / "collect"
+        selected: Selected = self._trainer.select([run], data, place / "selection", seed)
+        steps = {"max_steps": trained.specialist.steps, "epochs": 1_000}
+        training = {**chosen.recipe.trainings[0], **steps}
+        made = self._trainer.train(
+            selected, training, place / "specialist", seed, None, NoTracker()
+        )
+        self._say(
+            f"  control {name}: {selected.turns} turns, {made.conversations} conversations, "
+            f"{made.steps} steps, loss {made.last_loss:.3f}"
+        )
+        return made
+
+    def _play(
+        self, name: str, arm: Arm, specialists: Mapping[int, Mapping[str, Specialist | None]]
+    ) -> dict[int, Played]:
+        """Training seed to what the arm reached; key -1 for an arm that is not trained."""
+        slug = "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+        seeds = self._report_seeds()
+        if arm.memory in ("base", "player"):
+            return {-1: self._finished(name, self._folder / "arms" / slug, arm, None, seeds)}
+        played = {}
+        for training_seed in self._plan.training_seeds:
+            specialist = specialists[training_seed].get(arm.memory)
+            if specialist is None and arm.memory != "champion":
+                self._say(f"{name}: training seed {training_seed} has none")
+                continue
+            folder = self.folder_of(training_seed) / "arms" / slug
+            played[training_seed] = self._finished(name, folder, arm, specialist, seeds)
+        return played
+
+    def _finished(
+        self, name: str, folder: Path, arm: Arm, specialist: Specialist | None, seeds: list[int]
+    ) -> Played:
+        played = self._stage.play(folder, arm, specialist, seeds, f"report: {name}")
+        if played.summary["pending"]:
+            raise Unfinished(
+                f"{played.summary['pending']} episodes of {folder} are pending ({played.reason}): "
+                "nothing is lost, run the same command again to go on"
+            )
+        mean = sum(played.progressions.values()) / len(seeds)
+        self._say(f"{name}: {mean:.3f} over {len(seeds)} games")
+        return played
+
+
+def _result(name: str, played: Mapping[str, Mapping[int, Played]], folder: Path) -> ArmResult:
+    mine, base = played[name], played[BASELINE][-1]
+    decks = sorted(base.progressions)
+    values = {seed: [p.progressions[deck] for deck in decks] for seed, p in mine.items()}
+    theirs = [base.progressions[deck] for deck in decks]
+    by_seed = {seed: estimate(found) for seed, found in values.items()}
+    differences = {seed: paired_difference(found, theirs) for seed, found in values.items()}
+    means = [found.mean or 0.0 for found in by_seed.values()]
+    gaps = [found.mean or 0.0 for found in differences.values()]
+    is_trained = -1 not in mine
+    only = next(iter(by_seed))
+    base_mean = sum(theirs) / len(theirs)
+    names = {metric for found in mine.values() for metric in found.summary["metrics"]}
+    return ArmResult(
+        name=name,
+        mean=sum(means) / len(means),
+        interval=t_interval(means) if is_trained else by_seed[only].ci95,
+        by_training_seed=by_seed,
+        difference=None if name == BASELINE else sum(gaps) / len(gaps),
+        difference_interval=None
+        if name == BASELINE
+        else t_interval(gaps)
+        if len(gaps) > 1
+        else differences[only].ci95,
+        ratios=[mean / base_mean for mean in means] if base_mean else [],
+        failed=sum(found.summary["failed"] for found in mine.values()),
+        metrics={metric: _mean_metric(metric, mine) for metric in sorted(names)},
+        runs=[str(found.run_dir.relative_to(folder)) for found in mine.values()],
+    )
+
+
+def _mean_metric(metric: str, played: Mapping[int, Played]) -> float | None:
+    values = [found.summary["metrics"][metric]["mean"] for found in played.values()]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _rounds(ledger: Ledger) -> list[dict[str, Any]]:
+    return [
+        {
+            "round": trial.round,
+            "recipe": msgspec.to_builtins(trial.recipe),
+            "turns": trial.turns,
+            **{
+                field: msgspec.to_builtins(getattr(trial.closed, field))
+                for field in Closed.__struct_fields__
+            },
+        }
+        for trial in ledger.trials()
+    ]
+
+
+def read_results(folder: Path) -> Results:
+    """`results.json` of an experiment; UsageError where there is none."""
+    try:
+        return msgspec.json.decode((folder / RESULTS).read_bytes(), type=Results)
+    except FileNotFoundError:
+        raise UsageError(f"{folder} has no {RESULTS}: the experiment is not finished") from None
+
+
+def _write(path: Path, results: Results) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(msgspec.to_builtins(results, str_keys=True), indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def _commit() -> str:
+    """The commit of the checkout that this code is in, with `+` where changed; or nothing."""
+    here = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def report_runs(results: Results, folder: Path) -> Sequence[tuple[str, Path]]:
+    """(name, run directory) of one run per arm: the first training seed's."""
+    return [(arm.name, folder / arm.runs[0]) for arm in results.arms if arm.runs]

@@ -1,0 +1,113 @@
+"""An experiment's results for people: the arms, the rounds, the paper's metrics, one sentence."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from automem.loops.experiment import BASELINE, ArmResult, Results
+from automem.trace.metrics import BY_NAME
+
+METRICS = (
+    "redundant_writes",
+    "empty_searches",
+    "unproductive_actions",
+    "invalid_actions",
+    "context_tokens_per_step",
+)
+"""The paper's, before and after."""
+
+
+def print_results(results: Results, console: Console) -> None:
+    """Arms against the base, what each round came to, metrics, and how to read it all."""
+    console.print(_arms(results))
+    console.print(_metrics(results))
+    for seed, rounds in results.rounds.items():
+        for found in rounds:
+            gain = found["gain"]
+            told = "no comparison" if gain is None else f"gain {gain:+.3f}"
+            verdict = found["verdict"] or "nothing trained"
+            console.print(
+                Text(
+                    f"training seed {seed}, round {found['round']}: {found['turns']} turns, "
+                    f"{verdict}, {told} ({found['reason']})",
+                    style="dim",
+                )
+            )
+    console.print(Text(sentence(results)))
+
+
+def sentence(results: Results) -> str:
+    """What was compared, and on what it depends."""
+    first, last = results.report_seeds
+    seeds = len(results.training_seeds)
+    unit = (
+        f"Trained arms: mean over {seeds} training seeds with Student's 95 % interval; "
+        if seeds > 1
+        else "One training seed: trained arms have no interval over trainings; "
+    )
+    return (
+        f"{unit}others: one run, bootstrap over {last - first + 1} games (seeds {first} to {last}, "
+        "the same for all arms). Differences are paired by game. Conditional on one base model, "
+        f"{results.base}."
+    )
+
+
+def _arms(results: Results) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=f"{results.world}: progression", title_justify="left")
+    table.add_column("arm")
+    for name in ("mean", "95 % interval", "minus base", "95 % interval", "ratio", "failed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if len(results.training_seeds) > 1:
+        table.add_column("each training seed")
+    for arm in results.arms:
+        cells = [
+            arm.name,
+            f"{arm.mean:.3f}",
+            _interval(arm.interval),
+            "" if arm.difference is None else f"{arm.difference:+.3f}",
+            _interval(arm.difference_interval, signed=True),
+            _ratio(arm),
+            str(arm.failed) if arm.failed else "",
+        ]
+        if len(results.training_seeds) > 1:
+            cells.append(_points(arm))
+        table.add_row(*cells)
+    return table
+
+
+def _metrics(results: Results) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="what they do", title_justify="left")
+    table.add_column("arm")
+    shown = [name for name in METRICS if any(arm.metrics.get(name) for arm in results.arms)]
+    for name in shown:
+        table.add_column(BY_NAME[name].title.lower(), justify="right")
+    for arm in results.arms:
+        table.add_row(arm.name, *(_metric(name, arm) for name in shown))
+    return table
+
+
+def _metric(name: str, arm: ArmResult) -> str:
+    value = arm.metrics.get(name)
+    if value is None:
+        return ""
+    return f"{value:.1%}" if BY_NAME[name].unit == "share" else f"{value:,.0f}"
+
+
+def _points(arm: ArmResult) -> str:
+    return " ".join(
+        f"{found.mean or 0.0:.3f}" for seed, found in arm.by_training_seed.items() if seed >= 0
+    )
+
+
+def _ratio(arm: ArmResult) -> str:
+    if arm.name == BASELINE or not arm.ratios:
+        return ""
+    return f"{sum(arm.ratios) / len(arm.ratios):.2f}"
+
+
+def _interval(bounds: tuple[float, float] | None, signed: bool = False) -> str:
+    if bounds is None:
+        return ""
+    form = "+.3f" if signed else ".3f"
+    return f"{bounds[0]:{form}} to {bounds[1]:{form}}"

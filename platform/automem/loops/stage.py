@@ -1,0 +1,162 @@
+"""Where a loop's players meet the world: one arm, some seeds, one run directory.
+
+An arm says who answers in the memory role and how; the rest of the run is the loop's template, so
+two arms differ in what their definitions say and in nothing else. Promise: every run is a rollout
+like any other (durable, resumable, with tables, summary and report); playing an arm again in the
+same folder plays on what is missing. Engines are shared by all arms: one base, adapters by name.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from automem.errors import UsageError
+from automem.loops.recipes import Specialist
+from automem.progress import RunProgress
+from automem.rollout.engines import SharedEngines
+from automem.rollout.progress import RunResult
+from automem.rollout.run import resume_run, run_rollout
+from automem.rollout.run_dir import RUN_FILE, read_run
+from automem.rollout.spec import EngineSpec, EpisodeKey, RolloutSpec
+from automem.suggest import no_such
+from automem.trace.summary import write_summary
+
+BASE = "base"
+"""Name of the engine with the base model, in the template and in every arm."""
+_PLAYER = "player"
+_WHOLE = "specialist"
+
+
+class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How one kind of player differs from the base in both roles."""
+
+    memory: str = "base"
+    """Who keeps memory: `base`, `champion` (after the last round), `round:N` (what that round
+    trained), `control:NAME`, or `player`."""
+    player: dict[str, Any] | None = None
+    """A scripted player by `_target_`, for `memory: player`."""
+    plays_alone: bool = False
+    """The scripted player answers in both roles."""
+    sampling: dict[str, Any] = {}
+    """Changes to the sampling of both roles."""
+    agent: dict[str, Any] = {}
+    """Changes to the agent's options."""
+
+    def __post_init__(self) -> None:
+        if (self.memory == _PLAYER) != (self.player is not None):
+            raise UsageError("an arm with memory=player needs a player, and no other has one")
+
+
+def read_arm(fields: Mapping[str, Any], name: str) -> Arm:
+    """An arm from plain data; UsageError names what is wrong with it."""
+    for field in fields:
+        if field not in Arm.__struct_fields__:
+            raise UsageError(no_such(f"field of {name}", str(field), Arm.__struct_fields__))
+    try:
+        return msgspec.convert(dict(fields), Arm)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{name}: {error.__cause__ or error}") from None
+
+
+class Played(msgspec.Struct, frozen=True):
+    """What an arm reached."""
+
+    run_dir: Path
+    progressions: dict[int, float]
+    """Seed to progression (mean over its plays); seeds with a pending play are missing."""
+    summary: dict[str, Any]
+    reason: str = ""
+    """Why episodes are pending, where some are."""
+
+
+class Stage:
+    """Plays arms; see the module's docstring."""
+
+    def __init__(
+        self, template: RolloutSpec, engines: SharedEngines | None, is_shown: bool = True
+    ) -> None:
+        """`engines`: None where the template has no workers, and so no Ray."""
+        self._template = template
+        self._engines = engines
+        self._is_shown = is_shown
+
+    @property
+    def world(self) -> str:
+        """The world's name."""
+        return self._template.world.name
+
+    def play(
+        self,
+        folder: Path,
+        arm: Arm,
+        specialist: Specialist | None,
+        seeds: Sequence[int],
+        title: str,
+    ) -> Played:
+        """Play these seeds once each, or what is missing of them; KeyboardInterrupt where a person
+        stops it (nothing is lost)."""
+        spec = self._spec(arm, specialist, seeds)
+        display = RunProgress(title) if self._is_shown else None
+        if display is None:
+            result = self._run(spec, folder, None)
+        else:
+            with display:
+                result = self._run(spec, folder, display)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        reached: dict[int, list[float]] = {}
+        for key, episode in zip(spec.episodes, result.episodes, strict=True):
+            if episode in result.finished:
+                reached.setdefault(key.seed, []).append(episode.progression)
+        reasons = sorted({episode.reason for episode in result.pending if episode.reason})
+        return Played(
+            run_dir=folder,
+            progressions={seed: sum(found) / len(found) for seed, found in reached.items()},
+            summary=write_summary(folder),
+            reason="; ".join(reasons[:3]),
+        )
+
+    def _run(self, spec: RolloutSpec, folder: Path, display: RunProgress | None) -> RunResult:
+        on_progress = display.update if display else None
+        if not (folder / RUN_FILE).exists():
+            return run_rollout(spec, folder, on_progress, self._engines)
+        planned = read_run(folder).spec
+        if planned.episodes != spec.episodes or planned.engines != spec.engines:
+            raise UsageError(
+                f"{folder} was begun with other settings (its run.json says which): continue the "
+                "loop as it was begun, or begin another in a new run.dir"
+            )
+        return resume_run(folder, on_progress, engines=self._engines)
+
+    def _spec(self, arm: Arm, specialist: Specialist | None, seeds: Sequence[int]) -> RolloutSpec:
+        template = self._template
+        engines = {BASE: template.engines[BASE]}
+        sampling = {**template.gameplay.sampling, **arm.sampling}
+        gameplay = msgspec.structs.replace(template.gameplay, sampling=sampling)
+        memory = gameplay
+        if arm.player is not None:
+            engines[_PLAYER] = EngineSpec(
+                target={"_target_": "automem.engine.scripted.ScriptedEngine", "player": arm.player},
+                placement="worker",
+            )
+            memory = msgspec.structs.replace(gameplay, engine=_PLAYER)
+            if arm.plays_alone:
+                engines, gameplay = {_PLAYER: engines[_PLAYER]}, memory
+        elif specialist is not None and specialist.is_adapter:
+            adapters = {specialist.name: specialist.path}
+            engines[BASE] = msgspec.structs.replace(engines[BASE], adapters=adapters)
+            memory = msgspec.structs.replace(gameplay, adapter=specialist.name)
+        elif specialist is not None:
+            target = {**engines[BASE].target, "model": specialist.path}
+            engines[_WHOLE] = msgspec.structs.replace(engines[BASE], target=target)
+            memory = msgspec.structs.replace(gameplay, engine=_WHOLE)
+        return msgspec.structs.replace(
+            template,
+            engines=engines,
+            memory=memory,
+            gameplay=gameplay,
+            agent={**template.agent, **arm.agent},
+            episodes=tuple(EpisodeKey(seed=seed) for seed in seeds),
+        )
