@@ -1,0 +1,368 @@
+"""Served episodes: make them, act in them, look at their memory, delete them.
+
+Promise: an act happens once. It is journalled under its idempotency key before it takes effect; a
+retry with the same key and body gets the same answer, from any replica, before and after any death;
+the same key with another body is refused. Acts of one episode come one after the other. A caller
+that goes away does not stop its act.
+
+Not covered: an act that is sent again without a key after its answer was lost: it is a new act.
+Give `step`, then such a retry is refused with 409.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from automem.agent.recorder import History
+from automem.errors import EngineError, InfrastructureError, LeaseLostError, PlayerError
+from automem.rollout.finish import DONE_FILE
+from automem.rollout.recovery import recover, stored_name
+from automem.trace.events import SCHEMA, EpisodeStarted, Observed, Outcome
+from automem_serving.attempt import Attempt
+from automem_serving.exclusive import exclusive
+from automem_serving.journals import (
+    Answer,
+    MemoryView,
+    memory_view,
+    observed_steps,
+    recorded_answer,
+)
+from automem_serving.policies import Policies
+from automem_serving.problems import ApiError
+from automem_serving.settings import Settings, WorldText
+from automem_serving.store import ACT_LOCK, EpisodeStore, PinnedEpisode, body_digest, episode_id
+
+
+class NewEpisode(msgspec.Struct, frozen=True):
+    """What a caller asks for: one of `world` and `task`."""
+
+    world: str | None = None
+    task: str | None = None
+    policy: str = "current"
+    scaffold: str | None = None
+    """A registered scaffold instead of the policy's own."""
+    fallback_action: str | None = None
+    max_steps: int | None = None
+
+
+class Act(msgspec.Struct, frozen=True):
+    """One act: what the world shows, and how the last action came out."""
+
+    observation: str
+    outcome: Outcome
+    """Its `action` is filled in from the journal."""
+    key: str = ""
+    step: int | None = None
+    """Refused with 409 where another act is the next one."""
+
+
+class EpisodeState(msgspec.Struct, frozen=True):
+    """How an episode stands."""
+
+    pinned: PinnedEpisode
+    step: int
+    """Actions given so far: the number of the next act."""
+    progression: float
+    stop: str | None
+    """Why it ended; None while it is open."""
+    pending_key: str | None
+    """Idempotency key of the act that was begun and not finished; None where none was."""
+
+
+class _Held:
+    """What this replica keeps of an episode between acts."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+        self.attempt: Attempt | None = None
+
+    def drop(self) -> None:
+        if self.attempt is not None:
+            self.attempt.close()
+            self.attempt = None
+
+
+class EpisodeService:
+    """See the module's docstring."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        worlds: dict[str, WorldText],
+        store: EpisodeStore,
+        policies: Policies,
+    ) -> None:
+        self.store = store
+        self._settings = settings
+        self._worlds = worlds
+        self._policies = policies
+        self._held: OrderedDict[Path, _Held] = OrderedDict()
+        self._tasks: set[asyncio.Task[tuple[Answer, bool]]] = set()
+
+    @property
+    def loaded(self) -> int:
+        """Episodes that are open in this replica."""
+        return sum(held.attempt is not None for held in self._held.values())
+
+    # Making and removing
+
+    async def create(self, tenant: str, wanted: NewEpisode, key: str) -> tuple[PinnedEpisode, bool]:
+        """Make an episode: (what was pinned, whether it is new)."""
+        pinned = await self._pin(tenant, wanted, key)
+        limit = self._settings.limits.open_episodes
+        directory, is_new = await self.store.create(pinned, limit, self._settings.takeover_s)
+        if is_new:
+            held = self._hold(directory)
+            try:
+                async with held.lock, exclusive(directory / ACT_LOCK, self._settings.takeover_s):
+                    held.attempt = await self._open(directory)
+            except PlayerError as error:
+                self.store.delete(directory)
+                raise ApiError(422, "scaffold_failed", str(error)) from error
+            finally:
+                self._release(held)
+        return self.store.read(directory), is_new
+
+    async def delete(self, tenant: str, episode: str) -> None:
+        """Remove an episode, its memory and its trace; an act under way is waited for."""
+        directory = self.store.directory(tenant, episode)
+        held = self._hold(directory)
+        try:
+            async with held.lock, exclusive(directory / ACT_LOCK, self._settings.takeover_s):
+                self.store.directory(tenant, episode)
+                held.drop()
+                await asyncio.to_thread(self.store.delete, directory)
+        finally:
+            self._release(held)
+
+    async def close(self) -> None:
+        """Let acts under way finish, then free everything."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for held in self._held.values():
+            held.drop()
+
+    async def _pin(self, tenant: str, wanted: NewEpisode, key: str) -> PinnedEpisode:
+        text = self._text(wanted)
+        name = episode_id(tenant, key)
+        version = self._policies.resolve(wanted.policy, name)
+        scaffold, folder = version.scaffold, version.scaffold_folder
+        if wanted.scaffold is not None:
+            scaffold, folder = await asyncio.to_thread(
+                self._policies.keep_scaffold, wanted.scaffold
+            )
+        started = EpisodeStarted(
+            schema=SCHEMA,
+            episode=name,
+            world=wanted.world or "task",
+            seed=0,
+            replicate=0,
+            run_seed=0,
+            max_steps=min(wanted.max_steps or text.max_steps, self._settings.limits.max_steps),
+            policy=version.name,
+            scaffold=scaffold.rpartition("@")[2],
+            instruction=text.instruction,
+            fallback_action=wanted.fallback_action or text.fallback_action,
+        )
+        return PinnedEpisode(started, tenant, scaffold, folder, time.time(), body_digest(wanted))
+
+    def _text(self, wanted: NewEpisode) -> WorldText:
+        if (wanted.world is None) == (wanted.task is None):
+            raise ApiError(
+                422, "one_of", "give either `world` (a registered one) or `task` (your own words)"
+            )
+        if wanted.task is not None:
+            return WorldText(wanted.task, "wait", self._settings.limits.max_steps)
+        if wanted.world not in self._worlds:
+            known = ", ".join(sorted(self._worlds)) or "none"
+            raise ApiError(
+                422, "unknown_world", f"no world of that name is registered: {known}", "world"
+            )
+        return self._worlds[wanted.world]
+
+    # Acting
+
+    async def act(self, tenant: str, episode: str, act: Act) -> tuple[Answer, bool]:
+        """Act: (the answer, whether it had been given before)."""
+        directory = self.store.directory(tenant, episode)
+        task = asyncio.create_task(self._act_alone(directory, act))
+        self._tasks.add(task)
+        task.add_done_callback(self._settle)
+        return await asyncio.shield(task)
+
+    def _settle(self, task: "asyncio.Task[tuple[Answer, bool]]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may have gone: then nobody else asks for it
+
+    async def _act_alone(self, directory: Path, act: Act) -> tuple[Answer, bool]:
+        held = self._hold(directory)
+        try:
+            async with held.lock, exclusive(directory / ACT_LOCK, self._settings.takeover_s):
+                attempt = await self._attempt(directory, held)
+                if attempt is None:
+                    return await self._replayed(directory, act), True
+                return await self._next(directory, held, attempt, act)
+        finally:
+            self._release(held)
+
+    async def _attempt(self, directory: Path, held: _Held) -> Attempt | None:
+        """This replica's attempt, taken over from another one's if need be; None where the
+        episode is finished."""
+        if held.attempt is not None:
+            with suppress(LeaseLostError):
+                held.attempt.lease.check()
+                return held.attempt
+            held.drop()
+        if (directory / DONE_FILE).exists():
+            return None
+        attempt = await self._open(directory)
+        if attempt.is_over:
+            attempt.close()
+            return None
+        held.attempt = attempt
+        return attempt
+
+    async def _open(self, directory: Path) -> Attempt:
+        pinned = self.store.read(directory)
+        version = self._policies.version(pinned.started.policy)
+        parts = await self._policies.parts(version, pinned.scaffold_folder, pinned.tenant)
+        return await Attempt.open(directory, pinned.started, parts, self._settings.fsync)
+
+    async def _next(
+        self, directory: Path, held: _Held, attempt: Attempt, act: Act
+    ) -> tuple[Answer, bool]:
+        """A retry's old answer, or the act itself."""
+        pending = attempt.pending
+        if act.key in attempt.keys and (pending is None or pending.key != act.key):
+            return await self._replayed(directory, act), True
+        if pending is not None:
+            _check_finishes(pending, act)
+            outcome = pending.outcome
+        else:
+            _check_step(attempt.step, act.step)
+            outcome = msgspec.structs.replace(act.outcome, action=attempt.last_action)
+        try:
+            async with asyncio.timeout(self._settings.act_s):
+                answer = await attempt.act(act.observation, outcome, act.key)
+        except TimeoutError:
+            error = EngineError(f"the act took more than {self._settings.act_s:g} s")
+            self._break(held, error)
+            raise error from None
+        except InfrastructureError as error:
+            self._break(held, error)
+            raise
+        except BaseException:
+            held.drop()
+            raise
+        if attempt.is_over:
+            held.drop()
+        return answer, False
+
+    def _break(self, held: _Held, error: InfrastructureError) -> None:
+        """The act stays pending; the next one opens a fresh attempt."""
+        if held.attempt is not None:
+            held.attempt.record_failure(error)
+        held.drop()
+
+    async def _replayed(self, directory: Path, act: Act) -> Answer:
+        """The answer that was given under the act's key; 409 where there is none."""
+        observed = await asyncio.to_thread(observed_steps, directory)
+        known = next((one for one in observed if act.key and one.key == act.key), None)
+        if known is None:
+            raise ApiError(409, "episode_over", "this episode has ended; make a new one")
+        _check_same(known, act)
+        started = self.store.read(directory).started
+        answer = await asyncio.to_thread(recorded_answer, directory, started, known.step)
+        if answer is None:
+            raise ApiError(409, "act_pending", "this act was never finished, and the episode ended")
+        return answer
+
+    # Looking
+
+    async def state(self, tenant: str, episode: str) -> EpisodeState:
+        """How an episode stands, from its journal."""
+        directory = self.store.directory(tenant, episode)
+        pinned = self.store.read(directory)
+        found = await asyncio.to_thread(recover, directory)
+        stop = found.ended.stop if found.ended is not None else None
+        pending = None if stop is not None else _pending(found.history)
+        return EpisodeState(
+            pinned=pinned,
+            step=len(found.history.actions) if found.history is not None else 0,
+            progression=found.reached,
+            stop=stop,
+            pending_key=pending.key if pending is not None else None,
+        )
+
+    async def memory(self, tenant: str, episode: str, since: int | None = None) -> MemoryView:
+        """Memory now, and as it was when act `since` was answered."""
+        directory = self.store.directory(tenant, episode)
+        view = await asyncio.to_thread(memory_view, directory, since)
+        if not view.is_reached:
+            raise ApiError(
+                422, "step_not_reached", f"act {since} has no answer yet; next is {view.steps}"
+            )
+        return view
+
+    # What is kept between acts
+
+    def _hold(self, directory: Path) -> _Held:
+        held = self._held.setdefault(directory, _Held())
+        self._held.move_to_end(directory)
+        held.users += 1
+        return held
+
+    def _release(self, held: _Held) -> None:
+        held.users -= 1
+        surplus = len(self._held) - self._settings.loaded_episodes
+        idle = [path for path, other in self._held.items() if not other.users]
+        for path in idle[: max(0, surplus)]:
+            self._held.pop(path).drop()
+
+
+def _check_same(known: Observed, act: Act) -> None:
+    sent = msgspec.structs.replace(act.outcome, action=known.outcome.action)
+    is_same = known.observation == stored_name(act.observation) and known.outcome == sent
+    if not is_same or act.step not in (None, known.step):
+        raise ApiError(
+            422,
+            "idempotency_key_reused",
+            f"this Idempotency-Key was sent with another body, for act {known.step}; use a new key",
+        )
+
+
+def _check_finishes(pending: Observed, act: Act) -> None:
+    """409 (or 422) unless the act is the one that was begun and not finished."""
+    if pending.key != act.key:
+        raise _under_way(pending)
+    try:
+        _check_same(pending, act)
+    except ApiError:
+        if act.key:
+            raise
+        raise _under_way(pending) from None
+
+
+def _under_way(pending: Observed) -> ApiError:
+    return ApiError(
+        409,
+        "act_pending",
+        f"act {pending.step} was begun and not finished: send it again as it was, with its "
+        "Idempotency-Key (the episode's `pending_key`)",
+    )
+
+
+def _check_step(step: int, wanted: int | None) -> None:
+    if wanted is not None and wanted != step:
+        raise ApiError(409, "step_mismatch", f"the next act is {step}, not {wanted}", "step")
+
+
+def _pending(history: History | None) -> Observed | None:
+    first = history.pending[0] if history is not None and history.pending else None
+    return first if isinstance(first, Observed) else None

@@ -1,0 +1,196 @@
+"""Bodies of requests and answers over HTTP, as the OpenAPI page shows them.
+
+Completions take unknown fields silently, as OpenAI's clients send many; everything else refuses
+them.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from automem.trace.events import Outcome
+from automem_serving.episodes import NewEpisode
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EpisodeRequest(_Strict):
+    """Make an episode: give `world` or `task`."""
+
+    world: str | None = Field(None, max_length=64, description="a registered world, by name")
+    task: str | None = Field(
+        None, min_length=1, max_length=20_000, description="the task in your own words"
+    )
+    policy: str = Field("current", max_length=64, description="a version or alias; pinned for life")
+    scaffold: str | None = Field(
+        None, max_length=64, description="a registered scaffold instead of the policy's own"
+    )
+    fallback_action: str | None = Field(
+        None, min_length=1, max_length=200, description="the action where the model gives none"
+    )
+    max_steps: int | None = Field(None, ge=1, le=1_000_000)
+
+    def wanted(self) -> NewEpisode:
+        """As the service takes it."""
+        return NewEpisode(**self.model_dump())
+
+
+class OutcomeBody(_Strict):
+    """How the last action came out; left out for the first act."""
+
+    progression: float = Field(default=0.0, ge=0.0, le=1.0)
+    reward: float = Field(default=0.0, allow_inf_nan=False)
+    terminated: bool = False
+    truncated: bool = False
+    invalid_action: bool = False
+    info: dict[str, str | int | float | bool | None] = Field(default={}, max_length=32)
+
+    def outcome(self) -> Outcome:
+        """As the journal has it."""
+        return Outcome(**self.model_dump())
+
+
+class ActRequest(_Strict):
+    """What the world shows now; the answer is the next action."""
+
+    observation: str
+    outcome: OutcomeBody = Field(default_factory=OutcomeBody)
+    step: int | None = Field(
+        None, ge=0, description="refused with 409 unless this act is the next one"
+    )
+
+
+class EpisodeBody(BaseModel):
+    """An episode and how it stands."""
+
+    id: str
+    object: str = "episode"
+    world: str
+    policy: str
+    scaffold: str
+    fallback_action: str
+    max_steps: int
+    created: float
+    step: int
+    progression: float
+    done: bool
+    stop: str | None
+    pending_key: str | None
+
+
+class OperationBody(BaseModel):
+    """One memory operation of an act."""
+
+    routine: str
+    turn: int
+    op: str
+    arguments: dict[str, Any]
+    status: str
+    result: str
+
+
+class UsageBody(BaseModel):
+    """Tokens and model time of an act."""
+
+    calls: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    model_s: float
+
+
+class AnswerBody(BaseModel):
+    """The answer to an act."""
+
+    episode: str
+    policy: str
+    step: int
+    action: str | None
+    source: str | None
+    done: bool
+    stop: str | None
+    operations: list[OperationBody]
+    changed_files: list[str]
+    usage: UsageBody
+
+
+class MemoryFile(BaseModel):
+    """A memory file in the index."""
+
+    name: str
+    lines: int
+    bytes: int
+
+
+class MemoryBody(BaseModel):
+    """The memory directory."""
+
+    episode: str
+    step: int
+    files: list[MemoryFile]
+
+
+class FileDiff(BaseModel):
+    """How one file changed."""
+
+    file: str
+    change: str = Field(description="`added`, `removed` or `changed`")
+    diff: str = Field(description="unified diff")
+
+
+class DiffBody(BaseModel):
+    """How memory changed since act `since` was answered; null: since the beginning."""
+
+    episode: str
+    since: int | None
+    step: int
+    files: list[FileDiff]
+
+
+class ChatMessage(BaseModel):
+    """One message; content is text, or parts of text."""
+
+    role: str = Field(max_length=32)
+    content: str | list[dict[str, Any]] | None = ""
+    tool_call_id: str = ""
+
+
+class StreamOptions(BaseModel):
+    """OpenAI's."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """OpenAI's chat completion request, as far as an engine here can follow it."""
+
+    model: str = Field(max_length=200)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=4096)
+    temperature: float | None = Field(None, ge=0.0, le=2.0)
+    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    n: int | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    logprobs: bool | None = False
+    tools: list[dict[str, Any]] | None = None
+    user: str | None = None
+
+
+class PromoteRequest(_Strict):
+    """Move an alias."""
+
+    version: str = Field(max_length=64)
+    share: float = Field(1.0, gt=0.0, le=1.0)
+    expected_revision: int | None = Field(None, ge=0)
+
+
+class RollbackRequest(_Strict):
+    """Undo the newest promotion."""
+
+    expected_revision: int | None = Field(None, ge=0)

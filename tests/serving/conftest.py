@@ -1,0 +1,18 @@
+"""Replicas to test with: a scripted player of Concentration behind the real application."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from support.served_policy import Server, make_served_spec, serving
+
+from automem.engine.scripted import ScriptedEngine
+from automem_envs.concentration.players import PerfectMemoryPlayer
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """A replica whose engine plays by script, with perfect memory habits."""
+    engine = ScriptedEngine(PerfectMemoryPlayer())
+    async with serving(make_served_spec(tmp_path), engine) as running:
+        yield running
