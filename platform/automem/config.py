@@ -304,6 +304,7 @@ CHECKS: dict[str, Check] = {
     "agent.dialect": _one_of("tags", "tools"),
     "agent.protocol": _one_of("two_roles", "one_role"),
     "agent.memory": _one_of("files", "none", "blanked"),
+    "agent.hooks": _one_of("isolated", "unprotected", "off"),
 }
 """Keys whose values are checked beyond their default's kind, wherever they were set."""
 

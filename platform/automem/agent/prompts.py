@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from automem.agent.notices import notices_for
+from automem.agent.hooks import NOTHING_HOOKED, Hooked
+from automem.agent.notices import facts_of
 from automem.agent.recorder import LastStep
 from automem.agent.scaffold import Scaffold
 from automem.engine.protocol import Message
@@ -50,72 +51,74 @@ class ShownFile(msgspec.Struct, frozen=True):
 
 
 class Prompts:
-    """Renders the opening messages of both routines; system parts once per episode."""
+    """Renders the opening messages of both routines; what is static, once per episode."""
 
     def __init__(
         self, scaffold: Scaffold, dialect: Dialect, instruction: str, has_memory: bool
     ) -> None:
         self._scaffold = scaffold
+        self._dialect = dialect
+        self._instruction = instruction
         self._has_memory = has_memory
-        schema = scaffold.schema
-        self._system = {
-            routine: Message(
-                role="system",
-                content=scaffold.render(
-                    f"{routine}.system",
-                    {
-                        "instruction": instruction,
-                        "files": schema.files if has_memory else (),
-                        "operations": [
-                            dialect.print(_EXAMPLES[op]) for op in (part.ops if has_memory else ())
-                        ],
-                    },
-                ),
-            )
-            for routine, part in ((Routine.LOG, schema.log), (Routine.PLAN, schema.plan))
-        }
-        self._commit = {
-            forced: scaffold.render(
-                "commit", {"forced": forced, "form": dialect.print(Commit("action"))}
-            )
-            for forced in (False, True)
-        }
+        self._system: dict[Routine, Message] = {}
+        self._commit: dict[bool, str] = {}
 
-    def open(
+    async def open(
         self,
         routine: Routine,
         sandbox: Sandbox,
         observation: str,
         changed: bool,
         recent: Sequence[LastStep],
+        hooked: Hooked = NOTHING_HOOKED,
     ) -> list[Message]:
         """System and user message of a routine that begins now."""
-        schema = self._scaffold.schema
-        text = self._scaffold.render(
+        files = sandbox.listing() if self._has_memory else []
+        facts = facts_of(recent, observation, files, hooked.fields)
+        lines = [notice.line(routine, facts) for notice in self._scaffold.notices]
+        text = await self._scaffold.renderer.render(
             routine,
             {
-                "action": recent[-1].action if recent else "",
+                "action": facts.action,
                 "changed": changed,
                 "observation": observation,
-                "index": sandbox.listing() if self._has_memory else (),
-                "shown": self._shown(sandbox) if routine is Routine.PLAN else (),
-                "notices": notices_for(schema.notices, recent, observation),
+                "index": files,
+                "shown": self._shown(routine, sandbox, {file.name for file in files}),
+                "notices": [line for line in lines if line is not None] + list(hooked.notices),
             },
         )
-        return [self._system[routine], Message(role="user", content=text)]
+        return [await self._system_message(routine), Message(role="user", content=text)]
 
-    def hand_over(self, forced: bool) -> str:
+    async def hand_over(self, forced: bool) -> str:
         """The fixed message after which the gameplay role must commit."""
+        if forced not in self._commit:
+            self._commit[forced] = await self._scaffold.renderer.render(
+                "commit", {"forced": forced, "form": self._dialect.print(Commit("action"))}
+            )
         return self._commit[forced]
 
-    def _shown(self, sandbox: Sandbox) -> list[ShownFile]:
-        files = [file for file in self._scaffold.schema.files if file.show_last]
-        if not files or not self._has_memory:
-            return []
-        present = {file.name for file in sandbox.listing()}
+    async def _system_message(self, routine: Routine) -> Message:
+        if routine not in self._system:
+            schema = self._scaffold.schema
+            part = schema.log if routine is Routine.LOG else schema.plan
+            text = await self._scaffold.renderer.render(
+                f"{routine}.system",
+                {
+                    "instruction": self._instruction,
+                    "files": schema.files if self._has_memory else (),
+                    "operations": [
+                        self._dialect.print(_EXAMPLES[op])
+                        for op in (part.ops if self._has_memory else ())
+                    ],
+                },
+            )
+            self._system[routine] = Message(role="system", content=text)
+        return self._system[routine]
+
+    def _shown(self, routine: Routine, sandbox: Sandbox, present: set[str]) -> list[ShownFile]:
         shown = []
-        for file in files:
-            if file.name in present:
+        for file in self._scaffold.schema.files:
+            if file.show_last and routine.value in file.show_in and file.name in present:
                 lines = _text_of(sandbox, file.name).splitlines()
                 kept = lines if file.show_last < 0 else lines[-file.show_last :]
                 shown.append(ShownFile(file.name, "\n".join(kept)))

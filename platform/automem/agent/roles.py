@@ -3,6 +3,7 @@
 import msgspec
 
 from automem.agent.conversation import Counter, Renderer
+from automem.agent.hooks import HOOK_MODES
 from automem.engine.protocol import Engine, Sampling
 from automem.errors import UsageError
 from automem.suggest import no_such
@@ -49,12 +50,17 @@ class AgentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory: str = "files"
     """`files`; or, as controls, `none` (no LOG, no consulting, no file is ever shown) and `blanked`
     (every file is back at its initial content when a step begins)."""
+    hooks: str = "isolated"
+    """How a scaffold's hooks.py runs: `isolated` or not at all, `unprotected` (with this user's
+    rights: for own code), or `off`."""
     call_deadline_s: float = 120.0
     cache_salt: str = ""
 
     def __post_init__(self) -> None:
         if self.memory not in MEMORIES:
             raise UsageError(no_such("agent.memory", self.memory, MEMORIES))
+        if self.hooks not in HOOK_MODES:
+            raise UsageError(no_such("agent.hooks", self.hooks, HOOK_MODES))
 
     @property
     def has_memory(self) -> bool:

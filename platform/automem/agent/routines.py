@@ -13,13 +13,16 @@ from hashlib import blake2b
 import msgspec
 
 from automem.agent.conversation import Conversation, without_calls_from
+from automem.agent.hooks import NOTHING_HOOKED, Hooked, HookError, Hooks
+from automem.agent.notices import facts_of
 from automem.agent.prompts import Prompts
 from automem.agent.record import SessionRecord
 from automem.agent.recorder import LastStep
 from automem.agent.results import cap_tokens
 from automem.agent.roles import AgentOptions, Roles
 from automem.agent.scaffold import Scaffold
-from automem.agent.turns import ParsedTurn, read_turn, refuse
+from automem.agent.talk import Talk
+from automem.agent.turns import ParsedTurn, deferred, read_turn, refuse
 from automem.engine.protocol import Completion, GenerateRequest, Message, ToolCall
 from automem.errors import PlayerError
 from automem.memory.dialects.base import Commit, Dialect, Item, Malformed
@@ -31,6 +34,7 @@ from automem.trace.events import (
     CommitSource,
     Committed,
     EpisodeStarted,
+    Failed,
     OpDone,
     Role,
     Routine,
@@ -62,6 +66,7 @@ class RoutineRunner:
         record: SessionRecord,
         sandbox: Sandbox,
         options: AgentOptions,
+        hooks: Hooks | None = None,
     ) -> None:
         self._spec = spec
         self._schema = scaffold.schema
@@ -71,6 +76,8 @@ class RoutineRunner:
         self._record = record
         self._sandbox = sandbox
         self._options = options
+        self._hooks = hooks
+        self._files = {file.name: file for file in self._schema.files}
         self._executor = Executor(
             sandbox,
             ResultLimits(chars=self._schema.result_tokens * 8, lines=self._schema.result_lines),
@@ -81,7 +88,7 @@ class RoutineRunner:
 
     async def log(self, moment: Moment) -> Answered:
         """Record what the last action did; errors that no turn has shown to the model yet."""
-        talk = self._open(Routine.LOG, moment, carried=[])
+        talk = await self._open(Routine.LOG, moment, carried=[])
         unseen: Answered = []
         for _ in range(self._schema.log.max_turns):
             if self._overflows(talk, Role.MEMORY):
@@ -97,15 +104,15 @@ class RoutineRunner:
         """Consult memory, hand over, commit one game action.
 
         `carried` are errors of the LOG just before that the model has not been shown."""
-        talk = self._open(Routine.PLAN, moment, carried)
+        talk = await self._open(Routine.PLAN, moment, carried)
         if self._options.protocol == "two_roles" and self._options.has_memory:
             await self._consult(talk, moment.step)
         elif self._options.protocol == "one_role":
             return await self._commit(talk, moment.step, Role.MEMORY, self._schema.plan.max_turns)
-        talk.say(self._prompts.hand_over(forced=False))
+        talk.say(await self._prompts.hand_over(forced=False))
         return await self._commit(talk, moment.step, Role.GAMEPLAY, self._schema.commit_turns)
 
-    async def _consult(self, talk: "Talk", step: int) -> None:
+    async def _consult(self, talk: Talk, step: int) -> None:
         """The memory role reads until it shows a commit, gives no operation, or runs out."""
         for _ in range(self._schema.plan.max_turns):
             if self._overflows(talk, Role.MEMORY):
@@ -117,7 +124,7 @@ class RoutineRunner:
             if parsed.commit is not None or parsed.is_done:
                 return
 
-    async def _commit(self, talk: "Talk", step: int, role: Role, turns: int) -> Committed:
+    async def _commit(self, talk: Talk, step: int, role: Role, turns: int) -> Committed:
         """`role` answers until it commits; the last turn accepts nothing else."""
         for remaining in range(turns - 1, -1, -1):
             is_forced = remaining == 0 and turns > 1
@@ -125,7 +132,7 @@ class RoutineRunner:
                 talk.reopen()
                 is_forced = True
             if is_forced:
-                talk.say(self._prompts.hand_over(forced=True))
+                talk.say(await self._prompts.hand_over(forced=True))
             parsed, completion, answered = await self._take_turn(talk, role, step, is_forced)
             if parsed.commit is not None and isinstance(parsed.commit.value, Commit):
                 source = CommitSource.FORCED if is_forced else CommitSource.MODEL
@@ -146,7 +153,7 @@ class RoutineRunner:
             time=time.time(),
         )
 
-    def _open(self, routine: Routine, moment: Moment, carried: Answered) -> "Talk":
+    async def _open(self, routine: Routine, moment: Moment, carried: Answered) -> Talk:
         """A routine's conversation; in a replay with the very prompt that the journal holds."""
         if moment.step != self._step:
             self._step, self._turn = moment.step, 0
@@ -154,8 +161,13 @@ class RoutineRunner:
         if recorded is not None:
             messages = [Message(role=role, content=text) for role, text in recorded.prompt]
         else:
-            messages = self._prompts.open(
-                routine, self._sandbox, moment.observation, moment.changed, moment.recent
+            messages = await self._prompts.open(
+                routine,
+                self._sandbox,
+                moment.observation,
+                moment.changed,
+                moment.recent,
+                await self._hooked(routine, moment),
             )
         schema = self._schema.log if routine is Routine.LOG else self._schema.plan
         tools = self._dialect.tool_schemas(schema.ops, routine is Routine.PLAN)
@@ -165,7 +177,22 @@ class RoutineRunner:
             talk.say(message.content)
         return talk
 
-    def _overflows(self, talk: "Talk", role: Role) -> bool:
+    async def _hooked(self, routine: Routine, moment: Moment) -> Hooked:
+        """What the scaffold's hooks say; where they fail, their notices are lost and no more."""
+        if self._hooks is None or self._hooks.is_given_up:
+            return NOTHING_HOOKED
+        files = self._sandbox.listing() if self._options.has_memory else []
+        try:
+            return await self._hooks.ask(
+                routine, facts_of(moment.recent, moment.observation, files)
+            )
+        except HookError as error:
+            # Not the player's failure: that would end the episode.
+            failed = Failed(moment.step, "hook", str(error), is_infrastructure=True)
+            self._record.recorder.append(msgspec.structs.replace(failed, time=time.time()))
+            return NOTHING_HOOKED
+
+    def _overflows(self, talk: Talk, role: Role) -> bool:
         """Whether the prompt leaves no room for an answer; a first prompt must fit."""
         binding = self._roles.binding(role)
         if not binding.context_tokens:
@@ -182,31 +209,31 @@ class RoutineRunner:
         return True
 
     async def _take_turn(
-        self, talk: "Talk", role: Role, step: int, is_forced: bool = False
+        self, talk: Talk, role: Role, step: int, is_forced: bool = False
     ) -> tuple[ParsedTurn, Completion, Answered]:
         """One model call, recorded, and its operations carried out."""
         recorded = self._record.recall(Turn)
+        seconds = 0.0
         if recorded is not None:
             completion = _completion_of(recorded)
-            parsed = read_turn(completion, self._dialect, talk.routine)
-            if parsed.commit is not None:
-                completion = _cut_calls(completion, parsed.commit)
-            talk.note_turn(self._turn)
         else:
             seconds = time.perf_counter()
             completion = await self._generate(talk, role, step)
             seconds = time.perf_counter() - seconds
-            parsed = read_turn(completion, self._dialect, talk.routine)
+        parsed = whole = read_turn(completion, self._dialect, talk.routine)
+        if self._schema.defer_commit and not is_forced:
+            parsed = deferred(whole)
+        if recorded is None:
             turn = self._turn_event(talk, role, step, completion, parsed, is_forced, seconds)
             self._record.recorder.append(turn)
-            talk.note_turn(self._turn)
-            if parsed.commit is not None:
-                completion = _cut_calls(completion, parsed.commit)
+        talk.note_turn(self._turn)
+        if whole.commit is not None:
+            completion = _cut_calls(completion, whole.commit)
         answered = self._carry_out(talk, parsed, step, role, is_forced)
         self._turn += 1
         return parsed, completion, answered
 
-    async def _generate(self, talk: "Talk", role: Role, step: int) -> Completion:
+    async def _generate(self, talk: Talk, role: Role, step: int) -> Completion:
         binding = self._roles.binding(role)
         spec = self._spec
         ids = talk.conversation.ids
@@ -231,7 +258,7 @@ class RoutineRunner:
 
     def _turn_event(
         self,
-        talk: "Talk",
+        talk: Talk,
         role: Role,
         step: int,
         completion: Completion,
@@ -274,11 +301,12 @@ class RoutineRunner:
         )
 
     def _carry_out(
-        self, talk: "Talk", parsed: ParsedTurn, step: int, role: Role, is_forced: bool
+        self, talk: Talk, parsed: ParsedTurn, step: int, role: Role, is_forced: bool
     ) -> Answered:
         """Answer every item in text order; operations are recorded, then applied."""
         schema = self._schema.log if talk.routine is Routine.LOG else self._schema.plan
         allowed = schema.ops if self._options.has_memory else ()
+        limits = schema.op_limits
         if role is Role.GAMEPLAY and talk.routine is Routine.PLAN and is_forced:
             return []
         binding = self._roles.binding(role)
@@ -289,6 +317,7 @@ class RoutineRunner:
                 if refusal is not None:
                     answered.append((item, refusal))
                 continue
+            refusal = refusal or talk.refuse(item.value, limits, self._files)
             recorded = self._record.recall(OpDone)
             if recorded is not None:
                 answered.append((item, recorded.result))
@@ -317,50 +346,6 @@ class RoutineRunner:
             if answered
             else []
         )
-
-
-class Talk:
-    """One routine's conversation and what its turns have shown of it so far."""
-
-    def __init__(self, routine: Routine, conversation: Conversation, is_recalled: bool) -> None:
-        self.routine = routine
-        self.turns = 0
-        self.last_turn = -1
-        self.is_reopened = False
-        self.conversation = conversation
-        self._is_recalled = is_recalled
-        self._opening = list(conversation.messages)
-        self._seen: list[Message] = []
-
-    def follow(self, completion: Completion, kept: int, replies: Sequence[Message]) -> None:
-        """Go on after a turn."""
-        self.conversation.take_turn(completion, kept, replies)
-
-    def say(self, text: str) -> None:
-        """Add to the last message; the first prompt of a replayed routine already holds it."""
-        if self.turns or not self._is_recalled:
-            self.conversation.say(text)
-
-    def reopen(self) -> None:
-        """Forget all but the opening messages: the context has overflowed."""
-        self.is_reopened = True
-        self.conversation = self.conversation.restarted(self._opening)
-
-    def note_turn(self, turn: int) -> None:
-        """Remember what the turn just taken was shown."""
-        self.turns += 1
-        self.last_turn = turn
-        self._seen = list(self.conversation.messages)
-
-    def new_messages(self) -> tuple[int, list[Message]]:
-        """How many messages the last turn had already been shown, and those that are new."""
-        messages = self.conversation.messages
-        shared = 0
-        for before, now in zip(self._seen, messages, strict=False):
-            if before != now:
-                break
-            shared += 1
-        return shared, messages[shared:]
 
 
 def _completion_of(turn: Turn) -> Completion:

@@ -1,12 +1,13 @@
 """A scaffold: the versioned folder of data that defines an agent's memory.
 
-`scaffold.yaml` declares files, operations per routine, limits and notices; five Jinja2 templates
-word the prompts: `log.system.j2`, `log.j2`, `plan.system.j2`, `plan.j2`, `commit.j2`. System
-templates see only what is static in an episode, so that they form a prefix that engines can cache.
+`scaffold.yaml` declares files, operations per routine, limits, pruning and notices; five Jinja2
+templates word the prompts: `log.system.j2`, `log.j2`, `plan.system.j2`, `plan.j2`, `commit.j2`.
+System templates see only what is static in an episode, so that they form a prefix that engines can
+cache. An optional `hooks.py` says what data cannot (`automem.agent.hooks`).
 
 Promise: a scaffold that loads renders; every error names the file and the place. Templates run in
-Jinja2's sandbox with undefined names refused. *Not* covered: a template that prints without end;
-scaffolds that are not shipped have to be rendered in a process that can be killed.
+Jinja2's sandbox with undefined names refused; those of scaffolds that are not shipped are not even
+compiled in this process (`automem.agent.rendering`).
 """
 
 import hashlib
@@ -15,100 +16,76 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import jinja2.sandbox
 import msgspec
-import yaml
 
+from automem.agent.hooks import hook_functions
+from automem.agent.notices import CompiledNotice
+from automem.agent.rendering import TEMPLATES, LocalRenderer, ProcessRenderer, Renderer
+from automem.agent.schema import (
+    FileKind,
+    FileSchema,
+    Notice,
+    PruneRule,
+    RoutineSchema,
+    ScaffoldSchema,
+    as_hashed,
+)
+from automem.agent.schema_check import problems
+from automem.agent.schema_file import Key, SchemaFile, spell
 from automem.errors import ScaffoldError, UsageError
-from automem.memory.ops import OPS
 
-TEMPLATES = ("log.system", "log", "plan.system", "plan", "commit")
+__all__ = [
+    "TEMPLATES",
+    "FileKind",
+    "FileSchema",
+    "Notice",
+    "PruneRule",
+    "RoutineSchema",
+    "Scaffold",
+    "ScaffoldSchema",
+    "load_scaffold",
+]
 
-
-class FileSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One memory file as the scaffold defines it."""
-
-    name: str
-    purpose: str = ""
-    """One line for the model: what belongs here."""
-    initial: str = ""
-    separator: str = ": "
-    """Between key and text of lines written by UPSERT."""
-    show_last: int = 0
-    """Lines from the end shown in every PLAN; -1 shows the whole file."""
-    keep_last: int = 0
-    """Longest the file may be, in lines: older ones are pruned after each LOG; 0 keeps all."""
-
-
-class RoutineSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a routine may do."""
-
-    ops: tuple[str, ...]
-    """Vocabulary: names of operations, in the order in which prompts list them."""
-    max_turns: int = 10
-    """Model calls before the routine is ended (the paper's 10)."""
-
-
-class Notice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A line put into the prompt when something the agent could see for itself holds."""
-
-    when: str
-    """`unchanged` (the observation), `repeated` (the same action) or `oscillating` (a, b, a, b)."""
-    steps: int = 2
-    """For at least so many steps in a row."""
-    text: str = ""
-
-
-class ScaffoldSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`scaffold.yaml`."""
-
-    name: str
-    files: tuple[FileSchema, ...]
-    log: RoutineSchema
-    plan: RoutineSchema
-    commit_turns: int = 3
-    """Gameplay calls after the hand-over before the world's fallback is taken."""
-    ops_per_turn: int = 16
-    result_tokens: int = 1024
-    """Cap of one result, in tokens."""
-    result_lines: int = 400
-    description: str = ""
-    notices: tuple[Notice, ...] = ()
-    max_files: int = 32
-    max_file_bytes: int = 1_000_000
-    max_total_bytes: int = 4_000_000
-
-
-NOTICE_KINDS = ("unchanged", "repeated", "oscillating")
+HOOKS = "hooks.py"
+MAX_SOURCE_BYTES = 64_000
+"""Of a template, and of hooks.py."""
 
 
 class Scaffold:
-    """A loaded scaffold: its schema, its templates, its digest."""
+    """A loaded scaffold: its schema, its templates, its hooks, its digest."""
 
-    def __init__(self, schema: ScaffoldSchema, templates: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        schema: ScaffoldSchema,
+        templates: Mapping[str, str],
+        hooks: str = "",
+        is_trusted: bool = True,
+    ) -> None:
+        """`hooks`: the source of hooks.py. Templates of a scaffold that is not `is_trusted` are
+        rendered in a process of their own. ScaffoldError where it cannot be used."""
         self.schema = schema
         self.sources = dict(templates)
-        _check(schema)
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-        )
-        self._templates: dict[str, jinja2.Template] = {}
+        self.hooks = hooks
+        try:
+            self._has_parser = "parse" in hook_functions(hooks)
+        except SyntaxError as error:
+            where = f"scaffold {schema.name!r}, {HOOKS} line {error.lineno}"
+            raise ScaffoldError(f"{where}: {error.msg}") from error
+        for key, message in problems(schema, self._has_parser):
+            raise _Misfit(key, f"scaffold {schema.name!r}, {spell(key)}: {message}", message)
         for name in TEMPLATES:
             if name not in self.sources:
                 raise ScaffoldError(f"scaffold {schema.name!r} lacks the template {name}.j2")
-            try:
-                self._templates[name] = environment.from_string(self.sources[name])
-            except jinja2.TemplateSyntaxError as error:
-                raise ScaffoldError(
-                    f"scaffold {schema.name!r}, {name}.j2 line {error.lineno}: {error.message}"
-                ) from error
+        make = LocalRenderer if is_trusted else ProcessRenderer
+        self.renderer: Renderer = make(schema.name, self.sources)
 
     @cached_property
     def digest(self) -> str:
         """Content hash (16 hex digits): the scaffold's version."""
-        parts = [msgspec.json.encode(self.schema)]
+        parts = [msgspec.json.encode(as_hashed(self.schema))]
         parts += [f"{name}\0{text}".encode() for name, text in sorted(self.sources.items())]
+        if self.hooks:
+            parts.append(f"{HOOKS}\0{self.hooks}".encode())
         return hashlib.blake2b(b"\0\0".join(parts), digest_size=8).hexdigest()
 
     @property
@@ -123,12 +100,22 @@ class Scaffold:
 
     def render(self, template: str, values: Mapping[str, Any]) -> str:
         """The template's text, stripped at its end; ScaffoldError where it does not render."""
-        try:
-            return self._templates[template].render(values).rstrip()
-        except Exception as error:
-            raise ScaffoldError(
-                f"scaffold {self.schema.name!r}, {template}.j2 does not render: {error}"
-            ) from error
+        return self.renderer.render_now(template, values)
+
+    @cached_property
+    def notices(self) -> tuple[CompiledNotice, ...]:
+        """The declared notices, ready to be asked."""
+        names = tuple(file.name for file in self.schema.files)
+        return tuple(CompiledNotice(n, names, self._has_parser) for n in self.schema.notices)
+
+
+class _Misfit(ScaffoldError):
+    """A schema that cannot be used, and the key that is to blame."""
+
+    def __init__(self, key: Key, text: str, message: str) -> None:
+        super().__init__(text)
+        self.key = key
+        self.message = message
 
 
 def load_scaffold(folder: Path) -> Scaffold:
@@ -136,39 +123,36 @@ def load_scaffold(folder: Path) -> Scaffold:
     path = folder / "scaffold.yaml"
     if not path.is_file():
         raise UsageError(f"{folder} is no scaffold: it has no scaffold.yaml")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        schema = msgspec.convert(data, ScaffoldSchema)
-    except yaml.YAMLError as error:
-        raise ScaffoldError(f"{path}: not valid YAML: {error}") from error
-    except msgspec.ValidationError as error:
-        raise ScaffoldError(f"{path}: {error}") from error
+    file = SchemaFile(path)
+    schema = file.schema()
     templates = {
-        name: (folder / f"{name}.j2").read_text(encoding="utf-8")
+        name: _source(folder / f"{name}.j2")
         for name in TEMPLATES
         if (folder / f"{name}.j2").is_file()
     }
-    return Scaffold(schema, templates)
+    hooks = _source(folder / HOOKS) if (folder / HOOKS).is_file() else ""
+    try:
+        scaffold = Scaffold(schema, templates, hooks, _is_shipped(folder))
+    except _Misfit as misfit:
+        raise file.error(misfit.key, misfit.message) from misfit
+    scaffold.renderer.check()
+    return scaffold
 
 
-def _check(schema: ScaffoldSchema) -> None:
-    """What types cannot say."""
-    where = f"scaffold {schema.name!r}"
-    for routine, part in (("log", schema.log), ("plan", schema.plan)):
-        unknown = [op for op in part.ops if op not in OPS]
-        if unknown:
-            raise ScaffoldError(
-                f"{where}, {routine}.ops: no operation {unknown[0]!r}; there are {', '.join(OPS)}"
-            )
-        if part.max_turns < 1:
-            raise ScaffoldError(f"{where}, {routine}.max_turns must be at least 1")
-    names = [file.name for file in schema.files]
-    if len(set(names)) < len(names):
-        raise ScaffoldError(f"{where}: two files of the same name")
-    if schema.commit_turns < 1:
-        raise ScaffoldError(f"{where}: commit_turns must be at least 1")
-    for notice in schema.notices:
-        if notice.when not in NOTICE_KINDS:
-            raise ScaffoldError(
-                f"{where}: no notice {notice.when!r}; there are {', '.join(NOTICE_KINDS)}"
-            )
+def _source(path: Path) -> str:
+    """The text of a template or of the hooks."""
+    with path.open("rb") as file:
+        data = file.read(MAX_SOURCE_BYTES + 1)
+    if len(data) > MAX_SOURCE_BYTES:
+        raise ScaffoldError(f"{path}: larger than {MAX_SOURCE_BYTES} bytes; shorten it")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ScaffoldError(f"{path}: not UTF-8 text") from error
+
+
+def _is_shipped(folder: Path) -> bool:
+    """Whether the folder came with this program: in a wheel, or in the checkout it runs from."""
+    package = Path(__file__).resolve().parents[1]
+    shipped = (package / "conf" / "scaffold", package.parents[1] / "conf" / "scaffold")
+    return any(folder.resolve().is_relative_to(each) for each in shipped)

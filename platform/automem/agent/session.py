@@ -12,6 +12,7 @@ before the world has answered.
 
 from collections import deque
 
+from automem.agent.hooks import make_hooks
 from automem.agent.prompts import Prompts
 from automem.agent.record import SessionRecord
 from automem.agent.recorder import RECENT_STEPS, History, LastStep, Recorder
@@ -54,6 +55,7 @@ class AgentSession:
             self._record,
             sandbox,
             options,
+            make_hooks(scaffold.hooks, options.hooks),
         )
         self._recent: deque[LastStep] = deque(
             history.recent if history else (), maxlen=RECENT_STEPS
@@ -111,5 +113,5 @@ class AgentSession:
         if self._options.memory == "blanked":
             self._upkeep.blank(moment.step)
         unseen = await self._routines.log(moment)
-        self._upkeep.prune(moment.step)
+        self._upkeep.prune(moment.step, moment.observation)
         return unseen

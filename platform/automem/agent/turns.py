@@ -6,7 +6,7 @@ import msgspec
 
 from automem.engine.protocol import Completion
 from automem.memory.dialects.base import Commit, Dialect, Done, Item, Malformed
-from automem.memory.ops import Op, OpResult, OpStatus
+from automem.memory.ops import READING, Op, OpResult, OpStatus
 from automem.trace.events import Routine
 
 
@@ -43,6 +43,12 @@ def read_turn(completion: Completion, dialect: Dialect, routine: Routine) -> Par
     return ParsedTurn(tuple(actions), None, False, _end(actions))
 
 
+def deferred(turn: ParsedTurn) -> ParsedTurn:
+    """The turn without its commit where it also reads: the results have to be seen first."""
+    reads = any(isinstance(a.value, Op) and a.value.name in READING for a in turn.actions)
+    return msgspec.structs.replace(turn, commit=None) if reads else turn
+
+
 def _end(actions: Sequence[Item]) -> int:
     return actions[-1].end if actions else 0
 
@@ -50,14 +56,17 @@ def _end(actions: Sequence[Item]) -> int:
 def refuse(item: Item, index: int, allowed: Sequence[str], ops_per_turn: int) -> OpResult | None:
     """The error result of an item that may not be carried out; None where it may."""
     if isinstance(item.value, Malformed):
-        return _error(item.value.message)
+        return error_result(item.value.message)
     if index >= ops_per_turn:
-        return _error(f"too many operations in one turn; the first {ops_per_turn} were carried out")
+        return error_result(
+            f"too many operations in one turn; the first {ops_per_turn} were carried out"
+        )
     if isinstance(item.value, Op) and item.value.name not in allowed:
-        return _error(f"{item.value.name} is not available here; use {', '.join(allowed)}")
+        return error_result(f"{item.value.name} is not available here; use {', '.join(allowed)}")
     return None
 
 
-def _error(message: str) -> OpResult:
+def error_result(message: str) -> OpResult:
+    """A refusal as the model reads it."""
     text = message if message.startswith("error: ") else f"error: {message}"
     return OpResult(OpStatus.ERROR, text)

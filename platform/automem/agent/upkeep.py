@@ -3,13 +3,14 @@
 Promise: every change is journalled before it is made, so recovery and provenance stay exact; after
 a kill in the middle, what was done is recalled and the rest is done. A file that cannot be read is
 left alone: one bad file never stops an episode. No change here depends on anything but the memory
-files themselves.
+files and the present observation, and none done twice does more than once.
 """
 
 from contextlib import suppress
 
+from automem.agent.pruning import is_pruned, surplus_chars, without_dropped
 from automem.agent.record import SessionRecord
-from automem.agent.scaffold import FileSchema
+from automem.agent.schema import FileSchema
 from automem.memory.edits import edit_between
 from automem.memory.names import OpRefused
 from automem.memory.ops import Edit
@@ -48,21 +49,27 @@ class Upkeep:
                 if edit is not None:
                     self._record.change_memory(step, "blank", edit)
 
-    def prune(self, step: int) -> None:
-        """Drop the oldest lines of files that outgrew their schema."""
+    def prune(self, step: int, observation: str) -> None:
+        """Drop the lines that each file's schema says are of no more use, oldest first."""
         if self._is_recalled("prune"):
             return
-        bounded = [file for file in self._files if file.keep_last]
-        lines = {file.name: file.lines for file in self._sandbox.listing()} if bounded else {}
-        for file in bounded:
-            surplus = lines.get(file.name, 0) - file.keep_last
-            if surplus > 0:
-                text = self._sandbox.read_text(file.name)
-                end = 0
-                for _ in range(surplus):
-                    end = text.index("\n", end) + 1
-                edit = Edit(file=file.name, start=0, removed=end)
-                self._record.change_memory(step, "prune", edit)
+        pruned = [file for file in self._files if is_pruned(file)]
+        present = {file.name for file in self._sandbox.listing()} if pruned else set()
+        for file in pruned:
+            if file.name in present:
+                with suppress(OpRefused):
+                    self._prune_file(step, file, observation)
+
+    def _prune_file(self, step: int, file: FileSchema, observation: str) -> None:
+        text = self._sandbox.read_text(file.name)
+        kept = without_dropped(file, text, observation)
+        edit = edit_between(file.name, text, kept)
+        if edit is not None:
+            self._record.change_memory(step, "prune", edit)
+        surplus = surplus_chars(file, kept)
+        if surplus:
+            edit = Edit(file=file.name, start=0, removed=surplus)
+            self._record.change_memory(step, "prune", edit)
 
     def _is_recalled(self, cause: str) -> bool:
         """Recall the changes of this cause; whether the step went on after them."""

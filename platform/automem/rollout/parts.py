@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from automem.agent.hooks import make_hooks
 from automem.agent.recorder import History, Recorder
 from automem.agent.roles import AgentOptions, RoleBinding, Roles
 from automem.agent.scaffold import Scaffold, load_scaffold
@@ -61,6 +62,8 @@ async def build_parts(spec: RolloutSpec, engines: Mapping[str, Engine]) -> Parts
     options = msgspec.convert(
         {"call_deadline_s": spec.deadlines.call_s, **spec.agent}, AgentOptions, strict=False
     )
+    if isinstance(scaffold, Scaffold):
+        make_hooks(scaffold.hooks, options.hooks)  # what is wrong is said once, not per episode
     capabilities = await engines[spec.gameplay.engine].capabilities()
     return Parts(
         spec=spec,
