@@ -1,0 +1,1 @@
+"""`automem serve`, `ask`, `promote`, `rollback` and `token`."""
