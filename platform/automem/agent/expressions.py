@@ -15,6 +15,7 @@ What the observation does not hold has no value, and a condition without a value
 
 import ast
 import operator
+import warnings
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TypeAlias
@@ -117,7 +118,8 @@ def compile_expression(text: str, files: tuple[str, ...], has_parser: bool) -> E
     if not text.strip() or len(text) > _MAX_CHARS:
         raise ExpressionError(f"expected an expression of 1 to {_MAX_CHARS} characters")
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        with warnings.catch_warnings(action="ignore"):  # `1()` is about to be refused anyway
+            tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "too deeply nested"
         raise ExpressionError(f"cannot read {text!r}: {reason}") from error

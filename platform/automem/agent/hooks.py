@@ -16,6 +16,7 @@ it takes, some 50 ms a prompt.
 import ast
 import asyncio
 import re
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -122,7 +123,8 @@ def make_hooks(source: str, mode: str) -> Hooks | None:
 def hook_functions(source: str) -> set[str]:
     """The functions that a hooks.py defines, without running it. SyntaxError where it is none."""
     try:
-        tree = ast.parse(source, "hooks.py")
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(source, "hooks.py")
     except (ValueError, MemoryError, RecursionError) as error:
         raise SyntaxError(str(error) or "too deeply nested") from error
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

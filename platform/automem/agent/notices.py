@@ -23,7 +23,8 @@ USUAL = {
 MAX_LINE = 300
 """Characters of a notice, values included."""
 
-_BRACES = re.compile(r"\{([^{}]*)\}")
+_BRACES = re.compile(r"\{((?:[^{}]++|\{[^{}]*+\})*+)\}")
+"""A pattern inside an expression has braces of its own."""
 
 
 class CompiledNotice:
@@ -45,6 +46,8 @@ class CompiledNotice:
             )
         if not notice.text.strip():
             raise ExpressionError("`text` is missing: what should the line say?")
+        if len(notice.text) > MAX_LINE or "\n" in notice.text:
+            raise ExpressionError(f"`text` has to be one line of at most {MAX_LINE} characters")
         self._text = notice.text
         for expression in _BRACES.findall(notice.text):
             self._values.append(compile_expression(expression, files, has_parser))
