@@ -6,6 +6,7 @@ model; one that is `placement: worker` is built in every replica. Requests that 
 can answer too, it reads the episode's journal first.
 """
 
+import logging
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -45,6 +46,7 @@ def serving(spec: ServedSpec) -> Iterator[str]:
     _check_port(settings.host, settings.port)
     from ray import serve
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     engine = _shared_engine(spec)
     try:
         serve.start(
@@ -55,7 +57,7 @@ def serving(spec: ServedSpec) -> Iterator[str]:
         serve.run(_application(spec, engine), name=APPLICATION, route_prefix="/")
         yield f"http://{_shown(settings.host)}:{settings.port}"
     finally:
-        serve.shutdown()
+        serve.delete(APPLICATION)
         if engine is not None:
             engine.shutdown()
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import msgspec
@@ -48,8 +49,9 @@ def make_served_spec(folder: Path, **changes: Any) -> ServedSpec:
 class Server:
     """One replica: its context, and a client of it."""
 
-    def __init__(self, context: Context, client: httpx.AsyncClient) -> None:
+    def __init__(self, context: Context, app: Any, client: httpx.AsyncClient) -> None:
         self.context = context
+        self.app = app
         self.client = client
 
     async def create(self, **body: Any) -> dict[str, Any]:
@@ -71,6 +73,35 @@ class Server:
         )
 
 
+async def raw_get(server: Server, path: str) -> int:
+    """The status of a GET whose path no client has tidied up."""
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    await server.app(scope, receive, send)
+    return statuses[0]
+
+
 @asynccontextmanager
 async def serving(spec: ServedSpec, engine: Engine) -> AsyncIterator[Server]:
     """A running replica over this engine."""
@@ -81,7 +112,7 @@ async def serving(spec: ServedSpec, engine: Engine) -> AsyncIterator[Server]:
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url=BASE_URL, timeout=60) as client,
     ):
-        yield Server(context, client)
+        yield Server(context, app, client)
 
 
 class Table:
