@@ -7,10 +7,18 @@ from `conf/env/` and needs no ids.
 import gymnasium
 
 WORLDS: dict[str, str] = {
+    "automem/Battleship-v0": "automem_envs.memory_games.battleship:BattleshipWorld",
     "automem/Concentration-v0": "automem_envs.concentration.world:ConcentrationWorld",
+    "automem/CountRecall-v0": "automem_envs.memory_games.cards:CountRecallWorld",
     "automem/Crafter-v0": "automem_envs.crafter.world:CrafterWorld",
-    "automem/Sessions-v0": "automem_envs.sessions.world:SessionsWorld",
+    "automem/DeckConcentration-v0": (
+        "automem_envs.memory_games.deck_concentration:DeckConcentrationWorld"
+    ),
+    "automem/GridMemory-v0": "automem_envs.memory_games.grids:GridMemoryWorld",
     "automem/NetHack-v0": "automem_envs.nethack.world:NetHackWorld",
+    "automem/RedBlueDoors-v0": "automem_envs.memory_games.grids:RedBlueDoorsWorld",
+    "automem/RepeatPrevious-v0": "automem_envs.memory_games.cards:RepeatPreviousWorld",
+    "automem/Sessions-v0": "automem_envs.sessions.world:SessionsWorld",
 }
 """Gymnasium id to entry point."""
 
