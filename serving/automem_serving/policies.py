@@ -9,13 +9,14 @@ was, and `problems` says why.
 
 import asyncio
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from automem.engine.protocol import Engine
-from automem.errors import AutoMemError, UsageError
+from automem.errors import AutoMemError, EngineRequestError, UsageError
 from automem.registry import CANARY, CURRENT, AliasMove, PolicyVersion, Registry, takes_canary
 from automem.rollout.parts import Parts, build_parts
 from automem.rollout.spec import Deadlines, RoleSpec, RolloutSpec, WorldSpec
@@ -23,6 +24,7 @@ from automem_serving.problems import ApiError, not_found
 from automem_serving.settings import ServedSpec
 
 _ENGINE = "base"
+_log = logging.getLogger("automem.serving")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,9 +102,19 @@ class Policies:
             )
         if version.adapter and version.adapter not in self._loaded:
             path = str(self.registry.path(version.adapter_folder).resolve())
-            await self.engine.load_adapter(version.adapter, path)
+            await self._load_adapter(version, path)
             self._loaded.add(version.adapter)
         return version
+
+    async def _load_adapter(self, version: PolicyVersion, path: str) -> None:
+        try:
+            await self.engine.load_adapter(version.adapter, path)
+        except EngineRequestError as error:
+            _log.error("policy %s: %s", version.name, error)  # it names folders of this machine
+            raise UsageError(
+                f"the adapter of policy {version.name} does not fit this server's engine; its log "
+                "says why"
+            ) from error
 
     def version(self, name: str) -> PolicyVersion:
         """A published version; UsageError where there is none."""
