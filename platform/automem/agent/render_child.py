@@ -1,8 +1,8 @@
 """The renderer of templates, and the process that renders those of strangers.
 
 A script of its own: it imports Jinja2 and nothing of this project. Started as a program it takes
-one JSON line with the templates' sources and then one per rendering, and answers each with a line;
-it limits its own memory, time per answer and output before it looks at anything.
+JSON lines: an empty object (is it up?), the templates' sources, then one per rendering; and answers
+each with a line. It limits its own memory, time per answer and output before it looks at anything.
 """
 
 import json
@@ -79,10 +79,10 @@ def main() -> None:
         signal.alarm(answer_s)
         request = json.loads(line, object_hook=lambda data: SimpleNamespace(**data))
         try:
-            if templates is None:
+            answer = {"text": ""}
+            if templates is None and vars(request):
                 templates = TemplateSet(vars(request))
-                answer = {"text": ""}
-            else:
+            elif templates is not None:
                 answer = {"text": templates.render(request.template, vars(request.values))}
         except RenderError as error:
             answer = {"error": str(error)[:2000]}

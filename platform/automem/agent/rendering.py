@@ -107,7 +107,8 @@ class ProcessRenderer:
         try:
             if self._child is None:
                 child = _start(self._deadline_s)
-                self._ask(child, self._sources, self._deadline_s + _START_S)
+                self._ask(child, {}, _START_S)
+                self._ask(child, self._sources, self._deadline_s)
                 self._child = child
             return self._ask(self._child, request, self._deadline_s)
         except ChildFailure as failure:
@@ -129,12 +130,12 @@ class ProcessRenderer:
 
 
 _START_S = 20.0
-"""More, on a busy machine, for a Python that imports Jinja2."""
+"""For a Python that imports Jinja2, on a busy machine."""
 
 
 def _start(deadline_s: float) -> Child:
     script = str(Path(render_child.__file__))
-    return Child([sys.executable, "-I", script, str(int(deadline_s + _START_S) + 1)])
+    return Child([sys.executable, "-I", script, str(int(max(deadline_s, _START_S)) + 1)])
 
 
 def _failure(name: str, error: RenderError) -> ScaffoldError:
