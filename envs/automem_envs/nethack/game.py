@@ -28,7 +28,7 @@ OBSERVED = (
     "screen_descriptions",
     "tty_chars",
     "tty_cursor",
-    "misc",
+    "internal",
 )
 """Buffers of nle that a `Game` reads."""
 _MORE = b"--More--"
@@ -84,7 +84,8 @@ class Game:
         self.cursor = buffers["tty_cursor"]
         self._message = buffers["message"]
         self._program = buffers["program_state"]
-        self._misc = buffers["misc"]
+        # A question is open, a line of text is read, a key is waited for.
+        self._asks = buffers["internal"][1:4]
         self.message = ""
         self.is_over = False
 
@@ -117,7 +118,7 @@ class Game:
         said: list[str] = []
         for key in keys:
             self._type(key)
-            if self._misc[2]:
+            if self._asks[2]:
                 self._note(said)
             if self.is_over:
                 break
@@ -126,9 +127,9 @@ class Game:
     @property
     def prompt(self) -> Prompt:
         """What the game waits for."""
-        if self._misc[1]:
+        if self._asks[1]:
             return Prompt.TEXT
-        return Prompt.KEY if self._misc[0] or self._misc[2] else Prompt.NONE
+        return Prompt.KEY if self._asks[0] or self._asks[2] else Prompt.NONE
 
     @property
     def end(self) -> str:
@@ -157,7 +158,7 @@ class Game:
             if self.is_over:
                 break
             is_ending = bool(self._program[0])
-            if not (is_ending or (self._misc[2] and self._shows_more())):
+            if not (is_ending or (self._asks[2] and self._shows_more())):
                 break
             self._note(said)
             self._type(ENTER)
@@ -174,7 +175,7 @@ class Game:
     def _note(self, said: list[str]) -> None:
         """Add what the screen says now, unless it was the last thing said."""
         text = self._message.tobytes().split(b"\0", 1)[0].decode("latin-1").strip()
-        if not text and self._misc[2]:
+        if not text and self._asks[2]:
             text = self._window()
         if text and said[-1:] != [text]:
             said.append(text)
@@ -200,7 +201,7 @@ class Game:
 
 
 def buffers_of(names: Iterable[str], arrays: Iterable[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Names and arrays in nle's order, paired; `misc` where a task has none is refused."""
+    """Names and arrays in nle's order, paired; ValueError where one is missing."""
     found = dict(zip(names, arrays, strict=True))
     missing = sorted(set(OBSERVED) - set(found))
     if missing:

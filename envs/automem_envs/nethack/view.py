@@ -19,9 +19,10 @@ _NOTHING_HERE = "you see no objects here"
 class View:
     """See the module's docstring."""
 
-    def __init__(self, game: Game, shows_ways: bool = False) -> None:
+    def __init__(self, game: Game, shows_ways: bool = False, begins_on_stairs: bool = True) -> None:
         self._game = game
         self._shows_ways = shows_ways
+        self._begins_on_stairs = begins_on_stairs
         self._tables = tables()
         self._pages = text.Pages()
         self._features = frozenset(self._tables.names[cmap(number)] for number in range(12, 65))
@@ -32,7 +33,7 @@ class View:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the last game. A new one begins on the stairs up."""
+        """Forget the last game. One of NetHack's own begins on the stairs up."""
         self._here: tuple[int, ...] = ()
         self._depth = 0
         self._things: dict[Place, str] = {}
@@ -72,7 +73,7 @@ class View:
         """Keep track of what is underfoot."""
         place = (*here, numbers[_DUNGEON], numbers[_LEVEL])
         if not self._here:
-            self._under = self._stairs["up"] if numbers[_DEPTH] == 1 else ""
+            self._under = self._stairs["up"] if self._begins_on_stairs else ""
         elif place[2:] != self._here[2:]:
             # Stairs lead to stairs; whoever falls lands anywhere.
             taken, down = self._under, numbers[_DEPTH] > self._depth
