@@ -6,16 +6,20 @@ model; one that is `placement: worker` is built in every replica. Requests that 
 can answer too, it reads the episode's journal first.
 """
 
+import asyncio
 import logging
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from automem.engine.build import build_engine
 from automem.engine.protocol import Engine
 from automem.errors import UsageError
+from automem.registry import Registry
+from automem_serving.policies import Policies
 from automem_serving.settings import ServedSpec
 
 APPLICATION = "automem"
@@ -41,25 +45,35 @@ class Replica:
 @contextmanager
 def serving(spec: ServedSpec) -> Iterator[str]:
     """The application is up inside; gives its address. Ray is up. UsageError where its port is
-    taken."""
+    taken, or where the current policy cannot be served."""
     settings = spec.settings.check()
     _check_port(settings.host, settings.port)
+    engine = _shared_engine(spec)
+    try:
+        if engine is not None:
+            asyncio.run(check_policy(spec, engine))
+        with _deployed(spec, engine):
+            yield f"http://{_shown(settings.host)}:{settings.port}"
+    finally:
+        if engine is not None:
+            engine.shutdown()
+
+
+@contextmanager
+def _deployed(spec: ServedSpec, engine: Any) -> Iterator[None]:
     from ray import serve
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    engine = _shared_engine(spec)
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={"host": spec.settings.host, "port": spec.settings.port},
+        logging_config={"log_level": "WARNING"},
+    )
     try:
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": settings.host, "port": settings.port},
-            logging_config={"log_level": "WARNING"},
-        )
         serve.run(_application(spec, engine), name=APPLICATION, route_prefix="/")
-        yield f"http://{_shown(settings.host)}:{settings.port}"
+        yield
     finally:
         serve.delete(APPLICATION)
-        if engine is not None:
-            engine.shutdown()
 
 
 def _shared_engine(spec: ServedSpec) -> Any:
@@ -68,6 +82,12 @@ def _shared_engine(spec: ServedSpec) -> Any:
     from automem.engine.actor import start_engine
 
     return start_engine(spec.engine)
+
+
+async def check_policy(spec: ServedSpec, engine: Engine) -> None:
+    """UsageError, in words, for what would else fail in every replica, again and again."""
+    folder = Path(spec.settings.registry).expanduser().resolve()
+    await Policies(spec, Registry(folder), engine).start()
 
 
 def _application(spec: ServedSpec, engine: Any) -> Any:

@@ -16,6 +16,7 @@ from automem_serving.metrics import Metrics
 from automem_serving.problems import ApiError
 from automem_serving.settings import Limits, is_loopback
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -57,7 +58,8 @@ class Gate:
         finally:
             self._metrics.under_way.dec()
             route = getattr(scope.get("route"), "path", "none")
-            self._metrics.count(route, scope["method"], status, time.perf_counter() - began)
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.count(route, method, status, time.perf_counter() - began)
 
     def _check_host(self, headers: Headers) -> None:
         host = headers.get("host", "")

@@ -69,6 +69,7 @@ class Policies:
     async def refresh(self) -> None:
         """Follow the registry: load first, then switch."""
         aliases = await asyncio.to_thread(self.registry.aliases)
+        self._versions = await asyncio.to_thread(self.registry.versions)
         for alias in [alias for alias in self.active if alias not in aliases]:
             del self.active[alias]
         for alias, move in aliases.items():
@@ -139,14 +140,14 @@ class Policies:
         """What the completions API answers with for a model's name, loaded. 404 as `resolve`."""
         if name == self.model:
             return Target(None, self.model)
-        by_adapter = [v for v in self._known().values() if name and v.adapter == name]
+        by_adapter = [v for v in self._versions.values() if name and v.adapter == name]
         version = by_adapter[0] if by_adapter else self.resolve(name, key)
         await self.load(version)
         return Target(version.adapter or None, name if by_adapter else version.name)
 
     def names(self) -> list[str]:
         """Every name that `target` knows: base model, aliases, versions, adapters."""
-        servable = [v for v in self._known().values() if v.model == self.model]
+        servable = [v for v in self._versions.values() if v.model == self.model]
         adapters = {v.adapter: None for v in servable if v.adapter}
         return [self.model, *sorted(self.active), *(v.name for v in servable), *adapters]
 
@@ -172,9 +173,6 @@ class Policies:
                 422, "unknown_scaffold", f"no scaffold of that name is registered: {known}"
             )
         return self.registry.keep_scaffold(Path(self._spec.scaffolds[name]))
-
-    def _known(self) -> dict[str, PolicyVersion]:
-        return self._versions or self.registry.versions()
 
     def _publish_first(self) -> None:
         """The untouched base with the first registered scaffold, as `current`."""

@@ -15,6 +15,7 @@ from automem.config import scaffold_path
 from automem.engine.transformers import TransformersEngine
 from automem.errors import UsageError
 from automem.registry import Registry
+from automem_serving.deployment import check_policy
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +238,13 @@ async def test_a_server_whose_current_policy_cannot_be_served_does_not_start(
     with pytest.raises(UsageError, match="base model 'another'"):
         async with serving(spec, TransformersEngine("random", threads=1, context_tokens=512)):
             pass
+
+
+async def test_a_model_that_cannot_be_loaded_is_told_before_anything_is_served(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UsageError, match="/nowhere"):
+        await check_policy(make_served_spec(tmp_path), TransformersEngine("/nowhere", threads=1))
 
 
 async def test_the_shipped_model_plays_over_http(tmp_path: Path) -> None:

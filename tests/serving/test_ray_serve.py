@@ -1,0 +1,238 @@
+"""A real server: Ray Serve on a free port, two replicas around one shared engine."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import openai
+import pytest
+import ray
+from support.served_policy import make_served_spec
+from support.small_adapter import save_adapter
+
+from automem.cli import main
+from automem.config import scaffold_path
+from automem.registry import Registry
+from automem.rollout.chain import read_events
+from automem.rollout.ray_local import connected
+from automem.rollout.spec import EngineSpec
+from automem.trace.events import Attempt, Committed, Observed
+from automem_serving.deployment import serving
+
+pytestmark = pytest.mark.slow
+
+TOKENS = 12
+
+
+class Running:
+    """The server that all tests of this file share."""
+
+    def __init__(self, url: str, folder: Path, adapter: Path) -> None:
+        self.url = url
+        self.adapter = adapter
+        self.registry = Registry(folder / "registry")
+        self.episodes = folder / "served" / "tenants" / "local" / "episodes"
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("server")
+    adapter = save_adapter("random", folder / "adapter", 1)
+    spec = make_served_spec(folder, port=free_port(), poll_s=0.2, replicas={"count": 2})
+    target = {
+        "_target_": "automem.engine.transformers.TransformersEngine",
+        "model": "random",
+        "threads": 1,
+        "context_tokens": 4096,
+        "max_batch": 8,
+    }
+    spec = msgspec.structs.replace(
+        spec,
+        engine=EngineSpec(target=target, placement="actor"),
+        sampling={"temperature": 1.0, "max_tokens": TOKENS},
+    )
+    with connected(), serving(spec) as url:
+        yield Running(url, folder, adapter)
+
+
+def insist(call: Callable[[], httpx.Response], seconds: float = 60) -> httpx.Response:
+    """What a patient client does: the same call again while the service is away."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            answer = call()
+            if answer.status_code < 500 or time.monotonic() > deadline:
+                return answer
+        except httpx.TransportError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
+
+
+def named_actors(prefix: str) -> list[Any]:
+    found = ray.util.list_named_actors(all_namespaces=True)
+    names = [actor["name"] for actor in found if actor["name"].startswith(prefix)]
+    return [ray.get_actor(name, namespace="serve") for name in sorted(names)]
+
+
+def test_the_official_client_completes_and_streams(running: Running) -> None:
+    client = openai.OpenAI(api_key="unused", base_url=f"{running.url}/v1")
+    body: dict[str, Any] = {
+        "model": "current",
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 8,
+        "temperature": 0,
+    }
+    assert "random" in [model.id for model in client.models.list()]
+    whole = client.chat.completions.create(**body)
+    assert whole.model == "v1"
+    chunks = list(client.chat.completions.create(**body, stream=True))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+
+
+def test_curl_plays_an_act(running: Running) -> None:
+    def curl(*arguments: str) -> dict[str, Any]:
+        command = ["curl", "-sS", "-H", "content-type: application/json", *arguments]
+        done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+        return dict(msgspec.json.decode(done.stdout))
+
+    episodes = f"{running.url}/v1/episodes"
+    made = curl("-d", '{"task": "count", "fallback_action": "wait"}', episodes)
+    answer = curl("-d", '{"observation": "one"}', f"{episodes}/{made['id']}/act")
+    assert answer["step"] == 0
+    assert answer["action"]
+    assert curl(f"{episodes}/{made['id']}")["step"] == 1
+
+
+def test_killed_replicas_lose_no_act_and_double_none(running: Running) -> None:
+    with running.client() as client:
+        made = insist(lambda: client.post("/v1/episodes", json={"task": "t", "max_steps": 6}))
+        episode = made.json()["id"]
+        answers = []
+        for number in range(7):
+            if number in (2, 4):
+                replicas = named_actors("SERVE_REPLICA::automem#")
+                assert replicas
+                for replica in replicas:
+                    ray.kill(replica, no_restart=False)
+
+            def act(number: int = number) -> httpx.Response:
+                return client.post(
+                    f"/v1/episodes/{episode}/act",
+                    json={"observation": f"observation {number}", "step": number},
+                    headers={"Idempotency-Key": f"key-{number}"},
+                )
+
+            answers.append(insist(act))
+            again = insist(act)
+            assert again.content == answers[-1].content
+        assert [answer.status_code for answer in answers] == [200] * 7
+        assert answers[-1].json()["stop"] == "cap"
+    events = read_events(running.episodes / episode)
+    keys = [event.key for event in events if isinstance(event, Observed)]
+    assert keys == [f"key-{number}" for number in range(7)]
+    assert [event.step for event in events if isinstance(event, Committed)] == list(range(6))
+
+
+def test_a_replica_that_was_stopped_and_wakes_up_does_no_harm(running: Running) -> None:
+    with running.client() as client:
+        made = insist(lambda: client.post("/v1/episodes", json={"task": "t", "max_steps": 6}))
+        episode = made.json()["id"]
+
+        def act(number: int) -> httpx.Response:
+            return insist(
+                lambda: client.post(
+                    f"/v1/episodes/{episode}/act",
+                    json={"observation": f"observation {number}", "step": number},
+                    headers={"Idempotency-Key": f"key-{number}"},
+                    timeout=2,
+                )
+            )
+
+        assert act(0).status_code == 200
+        attempts = [
+            one for one in read_events(running.episodes / episode) if isinstance(one, Attempt)
+        ]
+        owner = attempts[-1].pid
+        os.kill(owner, signal.SIGSTOP)
+        try:
+            assert [act(number).json()["step"] for number in (1, 2)] == [1, 2]
+        finally:
+            os.kill(owner, signal.SIGCONT)
+        assert [act(number).json()["step"] for number in (3, 4, 5, 6)] == [3, 4, 5, 6]
+    events = read_events(running.episodes / episode)
+    assert [event.step for event in events if isinstance(event, Committed)] == list(range(6))
+    assert len([event for event in events if isinstance(event, Observed)]) == 7
+
+
+def test_promote_and_rollback_reach_a_running_server(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = ["--registry", str(running.registry.folder)]
+    assert main(["promote", "--adapter", str(running.adapter), "--model", "random", *registry]) == 0
+    assert "current → v2" in capsys.readouterr().out
+    with running.client() as client:
+
+        def wait_for(version: str) -> None:
+            insist(lambda: _as_wanted(client.get("/readyz"), version))
+
+        for _ in range(8):  # both replicas
+            wait_for("v2")
+        made = client.post("/v1/episodes", json={"task": "t"}).json()
+        assert made["policy"] == "v2"
+        assert main(["rollback", *registry]) == 0
+        for _ in range(8):
+            wait_for("v1")
+        answer = client.post(f"/v1/episodes/{made['id']}/act", json={"observation": "one"})
+        assert answer.json()["policy"] == "v2"
+    assert (
+        running.registry.versions()["v1"].scaffold
+        == running.registry.keep_scaffold(scaffold_path("embedded"))[0]
+    )
+
+
+def _as_wanted(answer: httpx.Response, version: str) -> httpx.Response:
+    if answer.status_code == 200 and answer.json()["aliases"]["current"] != version:
+        return httpx.Response(503)
+    return answer
+
+
+def test_automem_ask_is_a_client(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    url = ["--url", running.url]
+    assert main(["ask", *url, "--max-tokens", "4", "hello"]) == 0
+    assert main(["ask", *url, "--new", "count to three"]) == 0
+    episode = capsys.readouterr().out.split()[-1]
+    assert main(["ask", *url, "--episode", episode, "one"]) == 0
+    assert capsys.readouterr().out.strip()
+    assert main(["ask", *url, "--episode", episode, "--memory"]) == 0
+    assert "+++ cards.txt" in capsys.readouterr().out
+    assert main(["ask", *url, "--model", "gpt-4", "hello"]) == 1
+    assert "no such policy" in capsys.readouterr().err
+
+
+def test_a_second_server_on_the_same_port_is_refused(running: Running) -> None:
+    port = running.url.rpartition(":")[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "automem.cli", "serve", f"serving.port={port}", "worlds=[]"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "choose another" in done.stderr
