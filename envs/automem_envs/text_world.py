@@ -29,8 +29,10 @@ class Seen:
     progression: float
     """In [0, 1]."""
     is_over: bool = False
+    is_cut: bool = False
+    """Over by a limit of its own, not by what happened in it."""
     stop: str = ""
-    """Why it is over, in words; `cap` is set by `TextWorld`."""
+    """Why it is over, in words; `TextWorld` says `cap` where nothing else is said."""
     info: dict[str, Any] = field(default_factory=dict)
     """More to keep in the trace: small, JSON."""
 
@@ -85,16 +87,17 @@ class TextWorld(gymnasium.Env[str, str], ABC, Generic[Move]):
             assert move is not None, "the fallback must be an action wherever the episode stands"
         seen = self.play(move)
         self._steps += 1
-        is_cut = not seen.is_over and self._steps >= self.max_steps
+        is_capped = not seen.is_over and self._steps >= self.max_steps
+        is_cut = seen.is_cut or is_capped
         self._is_over = seen.is_over or is_cut
         reward, self._progression = seen.progression - self._progression, seen.progression
         info = {"progression": seen.progression, **seen.info}
         if is_invalid:
             info["invalid_action"] = True
         if self._is_over:
-            info["stop"] = "cap" if is_cut else seen.stop
+            info["stop"] = seen.stop or ("cap" if is_cut else "")
         text = self._told_invalid(action) + seen.text if is_invalid else seen.text
-        return text, reward, seen.is_over, is_cut, info
+        return text, reward, seen.is_over and not is_cut, is_cut, info
 
     def _told_invalid(self, action: str) -> str:
         return f'"{quoted(action)}" is no action here; {self.fallback_action} was done instead.\n'

@@ -43,7 +43,7 @@ def test_an_experiment_is_changed_by_what_stands_beside_it() -> None:
 @pytest.mark.parametrize(
     ("override", "answer"),
     [
-        ("env=crafterr", "no env 'crafterr'; did you mean 'crafter'? There are: concentration, "),
+        ("env=crafterr", "no env 'crafterr'; did you mean 'crafter'? There are: "),
         ("scaffold=embeded", "no scaffold 'embeded'; did you mean 'embedded'?"),
         ("rollout.episods=4", "unknown key 'rollout.episods'; did you mean 'rollout.episodes'"),
         ("episodes=4", "did you mean 'rollout.episodes'"),

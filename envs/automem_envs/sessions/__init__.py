@@ -7,11 +7,13 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "RecordedSessionsPlayer": "recorded_player",
+    "RecordedSessionsWorld": "recorded",
     "SessionsWorld": "world",
     "SessionsPlayer": "player",
 }
 
-__all__ = ["SessionsPlayer", "SessionsWorld"]
+__all__ = ["RecordedSessionsPlayer", "RecordedSessionsWorld", "SessionsPlayer", "SessionsWorld"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from random import Random
 
-from automem_envs.sessions.session import Moment, Session, Talk
+from automem_envs.sessions.session import Moment, Session, Talk, same_text
 from automem_envs.sessions.words import other_than
 
 TITLE = "codebase"
@@ -50,7 +50,7 @@ def sessions(chance: Random, size: int) -> Iterator[Session]:
             moments.append(Moment(f"{start} {name} {rules[name]}."))
         for _ in range(size):
             moments.append(chance.choice(_TASKS)(chance, rules))
-        yield Talk(TITLE, moments, is_exact=True)
+        yield Talk(TITLE, moments, same_text)
 
 
 Task = Callable[[Random, dict[str, str]], Moment]

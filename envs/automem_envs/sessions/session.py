@@ -20,7 +20,7 @@ class Session(Protocol):
 
     title: str
     tasks: int
-    """Scored tasks; at least one."""
+    """Scored tasks; a session of none is not scored."""
     solved: int
 
     @property
@@ -43,6 +43,20 @@ Family: TypeAlias = Callable[[Random, int], Iterator[Session]]
 """(random numbers, size) to an endless stream of sessions."""
 
 
+Judge: TypeAlias = Callable[[str, tuple[str, ...]], bool]
+"""Whether what was said is one of the right answers."""
+
+
+def same_words(said: str, answers: tuple[str, ...]) -> bool:
+    """The answer itself, in any case."""
+    return said.casefold() in {answer.casefold() for answer in answers}
+
+
+def same_text(said: str, answers: tuple[str, ...]) -> bool:
+    """The answer itself, letter by letter."""
+    return said in answers
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """A message, or a question where `answers` holds what counts as right."""
@@ -56,14 +70,14 @@ _ANSWER = "answer "
 
 
 class Talk:
-    """A session that is a series of moments. Answers compare without case unless `is_exact`."""
+    """A session that is a series of moments."""
 
-    def __init__(self, title: str, moments: list[Moment], is_exact: bool = False) -> None:
+    def __init__(self, title: str, moments: list[Moment], judge: Judge = same_words) -> None:
         self.title = title
         self.tasks = sum(bool(moment.answers) for moment in moments)
         self.solved = 0
         self._moments = moments
-        self._is_exact = is_exact
+        self._judge = judge
         self._at = 0
 
     @property
@@ -80,19 +94,13 @@ class Talk:
         if action.lower() == NEXT:
             return True
         is_asked = bool(self._moments[self._at].answers)
-        return is_asked and action.lower().startswith(_ANSWER) and len(action) > len(_ANSWER)
+        return is_asked and action.lower().startswith(_ANSWER)
 
     def act(self, action: str) -> str:
         moment = self._moments[self._at]
         self._at += 1
         if not moment.answers:
             return ""
-        is_right = action.lower() != NEXT and self._is_right(action[len(_ANSWER) :], moment.answers)
+        is_right = action.lower() != NEXT and self._judge(action[len(_ANSWER) :], moment.answers)
         self.solved += is_right
         return RIGHT if is_right else WRONG
-
-    def _is_right(self, said: str, answers: tuple[str, ...]) -> bool:
-        said = " ".join(said.split())
-        if self._is_exact:
-            return said in answers
-        return said.casefold() in {answer.casefold() for answer in answers}

@@ -3,23 +3,19 @@
 Each session belongs to a family: people (names, preferences, wishes to be forgotten), building
 (a layout, doors that close, things that move), proof (lemmas cited by number), codebase
 (conventions that a task combines). Later sessions of a family need what earlier ones revealed, and
-facts change. Everything is generated from the seed. A session's score is the share of its tasks
-solved; progression is the mean over all sessions, those to come counted 0. No other reward.
-
-The observation is the present alone: never an earlier message, never an earlier session.
+facts change. Everything is generated from the seed; scores are `series`'s.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
 from automem.errors import UsageError
 from automem.seeds import derive
 from automem.suggest import no_such
 from automem_envs.sessions import building, conventions, people, proof
-from automem_envs.sessions.session import NEXT, Family, Session
-from automem_envs.text_world import Seen, TextWorld
+from automem_envs.sessions.series import SeriesWorld, Story
+from automem_envs.sessions.session import Family, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +46,8 @@ INSTRUCTION = (
 )
 
 
-class SessionsWorld(TextWorld[str]):
-    """See the module's docstring.
-
-    `info`: `session`, the number of the current one from 1 on, and `family`; when one ends,
-    `session_score`; with the last one, `session_scores`, all in order, and `family_scores`."""
+class SessionsWorld(SeriesWorld):
+    """See the module's docstring."""
 
     def __init__(
         self,
@@ -79,89 +72,23 @@ class SessionsWorld(TextWorld[str]):
         most = max(kinds[name].most_steps for name in families)
         super().__init__(max_steps or 1 + sessions * (1 + most))
         self.actions = "next; answer WORDS; go DIRECTION; apply NAME NUMBER: as the message says"
-        self.fallback_action = NEXT
         self.instruction = INSTRUCTION.format(count=sessions)
-        self._streams: dict[str, Iterator[Session]] = {}
-        self._order: list[str] = []
-        self._scores: list[float] = []
-        self._session: Session | None = None
 
-    def begin(self, seed: int) -> Seen:
-        """The door to the first session: nothing is revealed before the first action."""
+    def story(self, seed: int) -> Story:
+        """Rounds of all families, each round in an order of its own, so that every one comes
+        again."""
+        chance = Random(derive("sessions", "order", seed))
+        order: list[str] = []
+        while len(order) < self.sessions:
+            order += chance.sample(self.families, len(self.families))
+        titles = tuple(order[: self.sessions])
+        return Story(titles, self._told(titles, seed), scored=self.sessions)
+
+    def _told(self, titles: tuple[str, ...], seed: int) -> Iterator[Session]:
         kinds = _kinds(self.size)
-        self._streams = {
+        streams = {
             name: kinds[name].sessions(Random(derive("sessions", name, seed, self.size)), self.size)
             for name in sorted(set(self.families))
         }
-        self._order = _order(
-            Random(derive("sessions", "order", seed)), self.families, self.sessions
-        )
-        self._scores = []
-        self._session = None
-        return Seen(self._door(), 0.0, info=self._info())
-
-    def read(self, action: str) -> str | None:
-        """Any text that means something now; blanks do not count."""
-        action = " ".join(action.split())
-        if self._session is None:
-            return NEXT if action.lower() == NEXT else None
-        return action if self._session.accepts(action) else None
-
-    def play(self, move: str) -> Seen:
-        """One action inside a session, or the step through the door to the next one."""
-        if self._session is None:
-            self._session = next(self._streams[self._order[len(self._scores)]])
-            return Seen(self._inside(""), self._reached(), info=self._info())
-        came = self._session.act(move)
-        if not self._session.is_over:
-            return Seen(self._inside(came), self._reached(), info=self._info())
-        return self._close(came, self._session)
-
-    def _close(self, came: str, session: Session) -> Seen:
-        info = self._info()
-        self._scores.append(session.solved / session.tasks)
-        self._session = None
-        info["session_score"] = self._scores[-1]
-        text = f"Session {len(self._scores)} is over: {session.solved} of {session.tasks} solved."
-        text = f"{came}\n{text}" if came else text
-        if len(self._scores) < self.sessions:
-            return Seen(f"{text}\n{self._door()}", self._reached(), info=info)
-        info["session_scores"] = self._scores
-        info["family_scores"] = _means(self._order, self._scores)
-        return Seen(text, self._reached(), is_over=True, stop="all sessions done", info=info)
-
-    def _reached(self) -> float:
-        now = self._session.solved / self._session.tasks if self._session else 0.0
-        return (sum(self._scores) + now) / self.sessions
-
-    def _info(self) -> dict[str, Any]:
-        number = len(self._scores)
-        return {"session": number + 1, "family": self._order[number]}
-
-    def _door(self) -> str:
-        number = len(self._scores)
-        return (
-            f"Session {number + 1} of {self.sessions} is about to begin: {self._order[number]}\n"
-            f"Say: next"
-        )
-
-    def _inside(self, came: str) -> str:
-        assert self._session is not None
-        lines = [f"Session {len(self._scores) + 1}: {self._session.title}", came]
-        return "\n".join([*filter(None, lines), self._session.look()])
-
-
-def _order(chance: Random, families: Sequence[str], count: int) -> list[str]:
-    """Rounds of all families, each in an order of its own, so that every one comes again."""
-    order: list[str] = []
-    while len(order) < count:
-        order += chance.sample(list(families), len(families))
-    return order[:count]
-
-
-def _means(names: list[str], scores: list[float]) -> dict[str, float]:
-    """Mean score of each family."""
-    by_name: dict[str, list[float]] = {}
-    for name, score in zip(names, scores, strict=True):
-        by_name.setdefault(name, []).append(score)
-    return {name: sum(values) / len(values) for name, values in sorted(by_name.items())}
+        for title in titles:
+            yield next(streams[title])
