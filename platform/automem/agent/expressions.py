@@ -295,7 +295,7 @@ def _if_of(value: Value, kinds: tuple[type, ...]) -> Value:
 
 
 def shown(value: Value) -> str:
-    """A value as a line of a prompt says it."""
+    """A value as one line of a prompt says it."""
     if isinstance(value, float):
         return f"{value:g}"
-    return str(value)
+    return " ".join(str(value).split())

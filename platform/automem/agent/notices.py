@@ -33,6 +33,8 @@ class CompiledNotice:
     def __init__(self, notice: Notice, files: tuple[str, ...], has_parser: bool) -> None:
         self._notice = notice
         self._is_usual = notice.when in USUAL
+        if notice.text.startswith("#"):
+            raise ExpressionError("`text` may not begin with `#`, which heads a section")
         self._values: list[Expression] = []
         if self._is_usual:
             self._text = notice.text or USUAL[notice.when]
@@ -72,7 +74,7 @@ class CompiledNotice:
         values = [expression.value(facts) for expression in self._values]
         if None in values:
             return None
-        words = iter(map(shown, values))
+        words = iter([shown(value) for value in values])
         return _BRACES.sub(lambda _: next(words), self._text)[:MAX_LINE]
 
 

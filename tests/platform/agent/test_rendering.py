@@ -9,7 +9,12 @@ import pytest
 from support.agent_harness import TEMPLATES, CountingGame, SpyEngine, make_session, play
 
 from automem.agent.child import Child, ChildFailure
-from automem.agent.rendering import LocalRenderer, ProcessRenderer, Renderer
+from automem.agent.rendering import (
+    MOST_FAILURES,
+    LocalRenderer,
+    ProcessRenderer,
+    Renderer,
+)
 from automem.agent.scaffold import load_scaffold
 from automem.config import scaffold_path
 from automem.errors import ScaffoldError
@@ -43,7 +48,7 @@ async def test_a_copy_of_a_shipped_scaffold_words_the_same_prompts_elsewhere(
     ("source", "message"),
     [
         ("{% for a in range(99999) %}{{ 'x' * 999 }}{% endfor %}", "more than 400000 characters"),
-        ("{{ 'x' * 50000000 }}", "more than 400000 characters"),
+        ("{{ 'x' * 1000000 }}", "more than 400000 characters"),
         ("{% set x = ('y' ~ form) * 999999999 %}{{ x }}", "does not render"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{% include '/etc/passwd' %}", "no loader"),
@@ -69,20 +74,31 @@ async def test_a_template_that_asks_for_too_much_is_the_scaffolds_failure(
     ],
 )
 async def test_a_template_that_never_ends_is_stopped(source: str) -> None:
-    renderer = other(source, deadline_s=1.0)
-    with pytest.raises(ScaffoldError, match="gave no answer within 1 s"):
+    renderer = other(source, deadline_s=0.5)
+    with pytest.raises(ScaffoldError, match=r"gave no answer within 0\.5 s"):
         await renderer.render("commit", VALUES)
     assert not _children_of_this_process("render_child")
 
 
 async def test_the_next_rendering_is_not_hurt_by_one_that_failed() -> None:
-    renderer = other("{% if forced %}{{ 'x' * 50000000 }}{% endif %}{{ form }}")
+    renderer = other("{% if forced %}{{ 'x' * 1000000 }}{% endif %}{{ form }}")
     with pytest.raises(ScaffoldError):
         await renderer.render("commit", {**VALUES, "forced": True})
     assert await renderer.render("commit", VALUES) == "<|ACTION|>go<|END|>"
     renderer.close()
     assert await renderer.render("commit", VALUES) == "<|ACTION|>go<|END|>"
     renderer.close()
+
+
+async def test_a_template_that_keeps_hanging_is_not_waited_for_again() -> None:
+    renderer = other("{% for a in range(99999) %}{{ 9 ** (9 ** 9) }}{% endfor %}", deadline_s=0.2)
+    for _ in range(MOST_FAILURES):
+        with pytest.raises(ScaffoldError, match="no answer within"):
+            await renderer.render("commit", VALUES)
+    began = time.monotonic()
+    with pytest.raises(ScaffoldError, match="is not tried again"):
+        await renderer.render("commit", VALUES)
+    assert time.monotonic() - began < 0.2
 
 
 def test_a_process_that_floods_dies_or_hangs_gives_a_failure_and_is_gone() -> None:
