@@ -83,7 +83,7 @@ def episode_routes(context: Context) -> APIRouter:
                 f"an observation may have {limits.observation_chars} characters at most",
                 "observation",
             )
-        wanted = Act(_text(body.observation), body.outcome.outcome(), key, body.step)
+        wanted = Act(body.observation, body.outcome.outcome(), key, body.step)
         answer, is_replayed = await service.act(who.tenant, episode, wanted)
         response.headers["Idempotent-Replayed"] = "true" if is_replayed else "false"
         response.headers["X-AutoMem-Version"] = answer.policy
@@ -134,11 +134,6 @@ def episode_routes(context: Context) -> APIRouter:
         return DiffBody(episode=episode, since=since, step=view.steps, files=files)
 
     return router
-
-
-def _text(observation: str) -> str:
-    """Half a surrogate pair is no character: it could be neither stored nor sent to a model."""
-    return observation.encode("utf-8", "replace").decode()
 
 
 def _body(state: EpisodeState) -> EpisodeBody:

@@ -4,15 +4,34 @@ Completions take unknown fields silently, as OpenAI's clients send many; everyth
 them.
 """
 
-from typing import Any
+import json
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from automem.trace.events import Outcome
 from automem_serving.episodes import NewEpisode
 
+_Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""What a journal can hold, so that a retry compares equal."""
 
-class _Strict(BaseModel):
+
+class _Body(BaseModel):
+    """A request's body. Half a surrogate pair is no character: no journal and no tokenizer takes
+    it, so it is refused wherever it stands."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_characters(cls, data: Any) -> Any:
+        try:
+            json.dumps(data, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a text holds half a character (a lone surrogate)") from None
+        return data
+
+
+class _Strict(_Body):
     model_config = ConfigDict(extra="forbid")
 
 
@@ -45,7 +64,7 @@ class OutcomeBody(_Strict):
     terminated: bool = False
     truncated: bool = False
     invalid_action: bool = False
-    info: dict[str, str | int | float | bool | None] = Field(default={}, max_length=32)
+    info: dict[str, str | bool | _Whole | _Finite | None] = Field(default={}, max_length=32)
 
     def outcome(self) -> Outcome:
         """As the journal has it."""
@@ -163,7 +182,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(_Body):
     """OpenAI's chat completion request, as far as an engine here can follow it."""
 
     model: str = Field(max_length=200)
