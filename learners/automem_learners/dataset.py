@@ -27,6 +27,9 @@ from automem_learners.train.packing import Example
 TABLE = "conversations.parquet"
 CARD = "card.json"
 SCHEMA = 1
+HANDOVER = "handover"
+"""Kind of a conversation that trains the opening of a commit, and so ends in the middle of a turn:
+no text format can say that."""
 
 _COLUMNS = pa.schema(
     [
@@ -71,7 +74,7 @@ class Conversation:
     messages: tuple[tuple[str, str], ...]
     """(role, text) pairs that the tokens say, the trained turn last: for exports."""
     kind: str
-    """The routine: `log` or `plan`."""
+    """The routine, `log` or `plan`; or `handover`: the opening of a PLAN turn that hands over."""
     episode: str
     step: int
     turn: int
@@ -110,7 +113,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     tokens: int
     trained_tokens: int
     by_kind: dict[str, int]
-    """Conversations per routine."""
+    """Conversations per kind."""
     episodes: int
     seeds: list[int]
     """World seeds they come from, all of the `train` range."""

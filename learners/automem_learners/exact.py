@@ -5,7 +5,10 @@ against the digest in the trace; the generated tokens are those of the trace, cu
 use ended, and checked against its text. The one token that may be added is a turn's end after a
 cut. Whatever does not agree to the last digit is a `UsageError`, never a training example.
 
-One conversation per selected turn; its loss is on that turn alone, earlier turns are context.
+One conversation per selected turn; its loss is on that turn alone, earlier turns are context. A
+PLAN turn that consults nothing hands over by beginning a commit: of it the opening alone is
+trained, which is the memory role's decision, and never the action, which is the gameplay role's. A
+turn of which nothing generated would be left (an action behind reasoning) gives no conversation.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -15,9 +18,9 @@ import numpy as np
 from automem.engine.protocol import Message
 from automem.engine.render import ChatRenderer, decode, load_tokenizer
 from automem.errors import UsageError
-from automem.memory.dialects.base import Dialect, Done
+from automem.memory.dialects.base import Commit, Dialect, Done
 from automem.trace.events import Event, Role, Routine, Turn
-from automem_learners.dataset import Conversation, Dataset, digest_ids
+from automem_learners.dataset import HANDOVER, Conversation, Dataset, digest_ids
 from automem_learners.turns import SeenTurn, by_step, started
 
 
@@ -44,7 +47,9 @@ class ExactReader:
             for seen, prompt in zip(turns, prompts, strict=True):
                 if seen.turn.turn in wanted:
                     missing.discard((seen.turn.step, seen.turn.turn))
-                    yield self._conversation(episode.episode, episode.seed, seen, prompt)
+                    made = self._conversation(episode.episode, episode.seed, seen, prompt)
+                    if made is not None:
+                        yield made
         if missing:
             step, turn = min(missing)
             raise UsageError(
@@ -105,24 +110,24 @@ class ExactReader:
 
     def _conversation(
         self, episode: str, seed: int, seen: SeenTurn, prompt: list[int]
-    ) -> Conversation:
+    ) -> Conversation | None:
         turn = seen.turn
         if turn.role is not Role.MEMORY:
             raise UsageError(
                 f"{_place(episode, turn)} is the gameplay role's: its model stays untouched, so "
                 "its turns are no training data; select turns of the memory role"
             )
-        trained, synthetic = self._trained_ids(seen)
-        if not trained:
-            raise UsageError(f"{_place(episode, turn)} generated nothing that could be trained")
+        cut, is_handover = self._cut(seen)
+        trained, synthetic = self._trained_ids(seen, cut, closes=not is_handover)
+        if len(trained) == synthetic:
+            return None
         weights = np.zeros(len(prompt) + len(trained), np.float32)
         weights[len(prompt) :] = 1.0
-        cut = _cut(seen, self._dialect)
         return Conversation(
             token_ids=np.asarray([*prompt, *trained], np.int32),
             weights=weights,
             messages=(*seen.messages, ("assistant", seen.text[:cut])),
-            kind=turn.routine.value,
+            kind=HANDOVER if is_handover else turn.routine.value,
             episode=episode,
             step=turn.step,
             turn=turn.turn,
@@ -134,12 +139,31 @@ class ExactReader:
             completion_digest=digest_ids(trained),
         )
 
-    def _trained_ids(self, seen: SeenTurn) -> tuple[list[int], int]:
+    def _cut(self, seen: SeenTurn) -> tuple[int, bool]:
+        """Characters of the completion that are trained, and whether they begin a hand-over.
+
+        Trained is what stays in the context, and in LOG the `DONE` behind it, which ends the
+        routine and is the memory role's to say."""
+        kept = len(seen.kept_text)
+        items = self._dialect.parse(seen.text)
+        if seen.turn.routine is Routine.LOG:
+            ends = (i.end for i in items if isinstance(i.value, Done) and i.start >= kept)
+            return next(ends, kept), False
+        first = items[0] if items else None
+        if kept or first is None or not isinstance(first.value, Commit):
+            return kept, False
+        spelled = seen.text[first.start : first.end]
+        opening = spelled[: max(0, spelled.find(first.value.action))].rstrip()
+        is_bare = not seen.text[: first.start].strip()
+        return (first.start + len(opening), True) if is_bare and opening else (0, False)
+
+    def _trained_ids(self, seen: SeenTurn, cut: int, closes: bool) -> tuple[list[int], int]:
         """The generated tokens up to the cut, the turn's end, and whether that one was added."""
         ids = list(seen.turn.token_ids or ())
-        cut = _cut(seen, self._dialect)
         if cut < len(seen.text):
             ids = self._renderer.cut_ids(ids, seen.text, cut)
+            if not closes:
+                return ids, 0
         elif seen.turn.finish_reason == "length":
             return ids, 0  # it did not mean to end there
         end = self._renderer.turn_end
@@ -159,24 +183,17 @@ def check_verbatim(
     selected = {(row.step, row.turn) for row in ours}
     fresh = {(row.step, row.turn): row for row in reader.conversations(events, selected)}
     for row in ours:
-        other = fresh[row.step, row.turn]
-        if not np.array_equal(row.token_ids, other.token_ids) or row.seed != other.seed:
+        other = fresh.get((row.step, row.turn))
+        if (
+            other is None
+            or not np.array_equal(row.token_ids, other.token_ids)
+            or row.seed != other.seed
+        ):
             raise UsageError(
                 f"{episode} step {row.step} turn {row.turn}: the dataset's tokens are not those of "
                 "the trace; make the dataset again"
             )
     return len(ours)
-
-
-def _cut(seen: SeenTurn, dialect: Dialect) -> int:
-    """Characters of the completion that are trained: what stays in the context, and in LOG the
-    `DONE` behind it, which ends the routine and is the memory role's to say."""
-    kept = len(seen.kept_text)
-    if seen.turn.routine is Routine.LOG:
-        for item in dialect.parse(seen.text):
-            if isinstance(item.value, Done) and item.start >= kept:
-                return item.end
-    return kept
 
 
 def _logprobs(turn: Turn, prompt: int, trained: int, synthetic: int) -> np.ndarray | None:

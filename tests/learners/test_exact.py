@@ -47,7 +47,8 @@ def test_prompts_render_to_the_recorded_digest_over_whole_episodes(
     for row, turn in zip(rows, turns, strict=True):
         context = row.token_ids[row.weights == 0]
         assert digest_ids(context) == turn.prompt_ids == row.prompt_digest
-        assert (row.step, row.turn, row.kind) == (turn.step, turn.turn, turn.routine)
+        assert (row.step, row.turn) == (turn.step, turn.turn)
+        assert row.kind in (turn.routine, "handover")
 
 
 def test_only_the_selected_turn_is_trained_earlier_ones_are_context(
@@ -98,11 +99,20 @@ def test_log_keeps_the_done_that_ends_it(
     assert "Enough said" not in decode(load_tokenizer(base), row.token_ids.tolist())
 
 
-def test_a_turn_that_consults_nothing_trains_its_end_alone(base: str, tmp_path: Path) -> None:
+def test_a_turn_that_hands_over_trains_the_opening_of_its_commit_and_not_the_action(
+    base: str, tmp_path: Path
+) -> None:
     events = play_trace(tmp_path, base, lambda view, request: "<|ACTION|>go<|END|>", steps=1)
     [row] = ExactReader(base, TagsDialect()).conversations(events, {(0, 0)})
-    assert row.token_ids[row.weights > 0].tolist() == [ChatRenderer(base).turn_end]
-    assert row.synthetic == 1
+    trained = row.token_ids[row.weights > 0].tolist()
+    assert decode(load_tokenizer(base), trained) == "<|ACTION|>"
+    assert (row.kind, row.synthetic) == ("handover", 0)
+
+
+def test_an_action_behind_reasoning_leaves_nothing_to_train(base: str, tmp_path: Path) -> None:
+    said = "I had better go. <|ACTION|>go<|END|>"
+    events = play_trace(tmp_path, base, lambda view, request: said, steps=1)
+    assert list(ExactReader(base, TagsDialect()).conversations(events, {(0, 0)})) == []
 
 
 def test_a_turn_cut_off_by_its_length_is_not_taught_to_end(

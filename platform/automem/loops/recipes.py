@@ -17,6 +17,11 @@ from automem.suggest import no_such
 from automem.tracker import Tracker
 
 
+def _require(is_right: bool, field: str, expected: str, got: object) -> None:
+    if not is_right:
+        raise UsageError(f"{field} must be {expected}, got {got!r}")
+
+
 class DataRecipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which turns are learned from."""
 
@@ -126,8 +131,3 @@ def _check_names(kind: type[msgspec.Struct], fields: Mapping[str, Any], name: st
     for field in fields:
         if field not in kind.__struct_fields__:
             raise UsageError(no_such(f"field of {name}", str(field), kind.__struct_fields__))
-
-
-def _require(is_right: bool, field: str, expected: str, got: object) -> None:
-    if not is_right:
-        raise UsageError(f"{field} must be {expected}, got {got!r}")
