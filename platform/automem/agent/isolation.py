@@ -1,10 +1,10 @@
 """Where a stranger's Python may run: bubblewrap, as nobody, with nothing of this machine in view.
 
 Inside there are the system's libraries, the interpreter and its environment, all read-only; no
-/proc, no /etc, no home, no temporary folder, no network, no environment variables, no privileges,
-a process tree of its own that dies with its parent. Started by root, it stops being root first;
-where the interpreter lies in a folder that nobody else may enter, the mounts are made by root and
-root is given up before Python starts.
+/proc, no passwords, no home, no temporary folder, no network, no environment variables, no
+privileges, a process tree of its own that dies with its parent. Started by root, it stops being
+root first; where the interpreter lies in a folder that nobody else may enter, the mounts are made
+by root and root is given up before Python starts.
 
 Promise: `find_isolation` says yes only after a hook ran that way here and saw nothing it should
 not. Limits on memory, processors and processes are `hook_child`'s, set before a hook is looked at.
@@ -34,6 +34,9 @@ _FIRST_UID, _UIDS = 60_000, 5_000
 """Users that own nothing; one per hook, so that none can count or signal another."""
 
 _SYSTEM = ("/lib", "/lib64", "/lib32", "/libx32", "/bin", "/sbin")
+_LIBRARY_INDEX = "/etc/ld.so.cache"
+"""Where the loader finds libraries in unusual folders: an interpreter's own, say."""
+
 _SCRIPT = Path(__file__).with_name("hook_child.py")
 _uids = itertools.count(os.getpid())
 
@@ -77,7 +80,14 @@ class Isolation:
                 walls += ["--cap-add", capability]
         else:
             walls += ["--unshare-all"]
-        walls += [*_mounts(self.python), "--remount-ro", "/", "--chdir", "/", "--"]
+        walls += [
+            *_mounts(self.python, self.drops == "inside"),
+            "--remount-ro",
+            "/",
+            "--chdir",
+            "/",
+            "--",
+        ]
         if self.drops == "first":
             return [*nobody, *walls, *python]
         return [*walls, *(nobody if self.drops == "inside" else []), *python]
@@ -115,7 +125,7 @@ def find_isolation(python: str = "") -> Isolation | str:
 _PROBE = """
 import os
 def notices(moment):
-    seen = [path for path in ("/etc", "/proc/self", "/home", "/tmp") if os.path.exists(path)]
+    seen = [path for path in ("/etc/passwd", "/proc/self", "/home", "/tmp") if os.path.exists(path)]
     try:
         os.fork()
         seen.append("fork")
@@ -141,7 +151,7 @@ def _probe(isolation: Isolation) -> str:
     return ""
 
 
-def _mounts(python: str) -> Iterator[str]:
+def _mounts(python: str, made_by_root: bool) -> Iterator[str]:
     """Read-only: the system's libraries, the interpreter, the environment."""
     yield from ("--ro-bind", "/usr", "/usr")
     for name in _SYSTEM:
@@ -151,11 +161,14 @@ def _mounts(python: str) -> Iterator[str]:
         elif path.is_dir():
             yield from ("--ro-bind", name, name)
     is_ours = python == os.path.realpath(sys.executable)
-    for folder in dict.fromkeys((sys.base_prefix, sys.prefix) if is_ours else ()):
-        if not Path(folder).is_relative_to("/usr"):
-            for parent in reversed(Path(folder).parents[:-1]):
-                yield from ("--perms", "0755", "--dir", str(parent))
-            yield from ("--ro-bind", folder, folder)
+    folders = dict.fromkeys((sys.base_prefix, sys.prefix) if is_ours else ())
+    mounts = [folder for folder in folders if not Path(folder).is_relative_to("/usr")]
+    if Path(_LIBRARY_INDEX).is_file():
+        mounts.append(_LIBRARY_INDEX)
+    for mount in mounts:
+        for parent in reversed(Path(mount).parents[:-1]) if made_by_root else ():
+            yield from ("--perms", "0755", "--dir", str(parent))  # else root's alone
+        yield from ("--ro-bind", mount, mount)
 
 
 def _library_folders() -> list[str]:
