@@ -282,6 +282,7 @@ _OPTIONAL_TEXT = Check(lambda value: value is None or isinstance(value, str), "t
 
 CHECKS: dict[str, Check] = {
     SCAFFOLD: _TEXT,
+    "specialist": _OPTIONAL_TEXT,
     "run.dir": _OPTIONAL_TEXT,
     "run.seed": _whole(0),
     "rollout.seeds": Check(

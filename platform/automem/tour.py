@@ -1,7 +1,8 @@
 """`automem tour` (`make run`): the whole thing in a few minutes, on this machine, for real.
 
-First a story: one deck of cards, dealt to players that act alike and differ in memory; then one
-match of it, replayed. After it the figures: many decks, real Crafter, one table, one report.
+First a story: one deck of cards, dealt to players that differ in memory; then one match of it,
+replayed. Then a memory specialist is trained live, from the base model's own episodes, and the gate
+judges it. After it the figures: many decks, real Crafter, one table, one report.
 
 Promise: every figure printed was measured in this tour, and the seeds stand beside it. Each tour
 writes new folders under `runs/`. It needs no network and no GPU, and a few minutes on two
@@ -20,10 +21,12 @@ from automem.cli import INTERRUPTED
 from automem.commands.arguments import Parser
 from automem.commands.plan import fresh_dir, spec_from
 from automem.commands.play import exit_code, play_new, resume_line, shortest
+from automem.commands.proficiency import Parts, continue_line, play
 from automem.commands.table import Row, print_table, wide_console
 from automem.config import compose
-from automem.engine.models import EMBEDDED
-from automem.errors import AutoMemError, UsageError
+from automem.engine.models import EMBEDDED, SHIPPED_SPECIALIST
+from automem.errors import AutoMemError, InfrastructureError, UsageError
+from automem.loops.proficiency import Unfinished
 from automem.references import Reference, references_for
 from automem.report import write_report
 from automem.report_parts.gather import Arm as ReportArm
@@ -32,10 +35,13 @@ from automem.rollout.progress import RunResult
 from automem.rollout.ray_local import connected
 from automem.seeds import SeedRange, range_of, seeds_from
 from automem.trace.replay import Replay, find_replay
+from automem.trace.statistics import paired_difference
 from automem.trace.summary import write_summary
+from automem.tracker import NoTracker
 
 EPISODES = 64
 """Decks that each player of the table is dealt."""
+LIVE = "its specialist (trained now)"
 QUICK_EPISODES, QUICK_CRAFTER_STEPS = 8, 100
 REFERENCE_NOTE = """\
 Rows with a source are published figures of language models. The scripted Crafter player knows the
@@ -56,21 +62,27 @@ class Arm:
     """Whether it is one of the two that act by the same rule and differ in their notes alone."""
 
 
-ARMS = (
-    Arm(
-        "no memory",
-        ("engine=scripted", "agent.memory=none", f"env.player._target_={PLAYERS}.NoMemoryPlayer"),
-        remembers=False,
-    ),
-    Arm(
-        "sloppy notes (script)",
-        ("engine=scripted", f"env.player._target_={PLAYERS}.SloppyPlayer"),
-        tells_story=True,
-    ),
-    Arm("small model (base)", ("experiment=embedded",), needs_model=True),
-    Arm("perfect memory (script)", ("engine=scripted",), tells_story=True),
+NO_MEMORY = Arm(
+    "no memory",
+    ("engine=scripted", "agent.memory=none", f"env.player._target_={PLAYERS}.NoMemoryPlayer"),
+    remembers=False,
 )
-"""From worst to best by construction; the last one is the ceiling of memory habits."""
+BASE = Arm("small model (base)", ("experiment=embedded",), needs_model=True, tells_story=True)
+SHIPPED = Arm(
+    "its specialist (shipped)",
+    ("experiment=embedded", "specialist=shipped"),
+    needs_model=True,
+    tells_story=True,
+)
+PERFECT = Arm("perfect memory (script)", ("engine=scripted",))
+STORY = (NO_MEMORY, BASE, *([SHIPPED] if SHIPPED_SPECIALIST.is_dir() else []), PERFECT)
+"""Dealt one deck each. Base and specialist act by the same frozen model; their notes differ."""
+SLOPPY = Arm(
+    "sloppy notes (script)", ("engine=scripted", f"env.player._target_={PLAYERS}.SloppyPlayer")
+)
+TABLE = (NO_MEMORY, SLOPPY, BASE, PERFECT)
+"""Dealt many decks; the last one is the ceiling of memory habits. What is trained live joins them
+behind the base."""
 
 
 def main(argv: list[str]) -> int:
@@ -112,12 +124,12 @@ class Tour:
         self._arms: list[ReportArm] = []
         self._story = ""
         self._replay: Replay | None = None
+        self._verdict = ""
 
     def run(self) -> int:
         """The exit code."""
         began = time.monotonic()
         has_model = (EMBEDDED / "config.json").is_file()
-        arms = [arm for arm in ARMS if has_model or not arm.needs_model]
         self.say(
             "AutoMem: a player sees only the present; what it wants to know later it has to write\n"
             "into its memory files, and to find there again.\n",
@@ -125,8 +137,12 @@ class Tour:
         )
         if not has_model:
             self.say("(The small model is not there: `automem pretrain` makes it.)\n")
-        self._tell_one_deck(arms)
+        self._tell_one_deck([arm for arm in STORY if has_model or not arm.needs_model])
         with connected():
+            live = self._train_live() if has_model else None
+            arms = [arm for arm in TABLE if has_model or not arm.needs_model]
+            if live is not None:
+                arms.insert(arms.index(BASE) + 1, live)
             self._play_decks(arms)
             self._play_crafter()
         points = self._published()
@@ -139,6 +155,7 @@ class Tour:
             self.say(REFERENCE_NOTE)
         for world, seeds in self._seeds.items():
             self.say(f"seeds of {world}: {seeds}")
+        self._tell_training()
         self._say_what_next(time.monotonic() - began)
         return next((code for code in self._codes if code), 0)
 
@@ -190,6 +207,57 @@ class Tour:
             self._console.print(Text.assemble((f"  {what:<26}", "cyan"), first))
             for line in others:
                 self.say(f"  {'':<26}{line}")
+
+    def _train_live(self) -> Arm | None:
+        """A specialist from the base's own episodes, judged by the gate; an arm to play it."""
+        self.say(
+            "\nNow a specialist is trained, live: the base plays, its own good memory decisions\n"
+            "are picked by what came of them, a LoRA adapter learns them, and a gate judges it on\n"
+            "decks that nobody has seen.\n"
+        )
+        quick = ["decider.recipes=[{data: {episodes: 16}}]", "gate.pairs=8", "gate.race=[]"]
+        overrides = ["experiment=tour", f"rollout.workers={self._workers}"]
+        config = compose("proficiency", [*overrides, *(quick if self._is_quick else [])])
+        folder = self.folder / "training"
+        folder.mkdir()
+        parts = Parts(config)
+        try:
+            results = play(parts, folder, self.say, NoTracker())
+        except (Unfinished, InfrastructureError) as error:
+            self._codes.append(1)
+            self.say(f"the training did not finish: {error}\nGo on with: {continue_line(folder)}")
+            return None
+        [closed] = results.rounds[0]
+        self._verdict = f"{closed['verdict'] or 'nothing was trained'}: {closed['reason']}"
+        if closed["contender"] is None:
+            return None
+        path = Path(closed["contender"]["path"]).parent
+        return Arm(LIVE, ("experiment=embedded", f"specialist={path}"), needs_model=True)
+
+    def _tell_training(self) -> None:
+        """Base against specialist, in one line, the same decks for both."""
+        progressions = {
+            row.name.partition(", ")[2]: {
+                found["seed"]: found["progression"] for found in row.summary["seeds"]
+            }
+            for row in self._rows
+            if row.summary is not None
+        }
+        base, live = progressions.get(BASE.name, {}), progressions.get(LIVE, {})
+        decks = sorted(set(base) & set(live))
+        if len(decks) < 2:
+            return
+        gain = paired_difference([live[deck] for deck in decks], [base[deck] for deck in decks])
+        low, high = gain.ci95 or (0.0, 0.0)
+        self.say(
+            f"\nTrained here, now: base {sum(base[d] for d in decks) / len(decks):.3f}, "
+            f"specialist {sum(live[d] for d in decks) / len(decks):.3f} over the same {len(decks)} "
+            f"decks: {gain.mean or 0:+.3f} (95 % interval {low:+.3f} to {high:+.3f}). "
+            f"The gate's word: {self._verdict}.\n"
+            "One training, of one base model that was made sloppy on purpose: the mechanism, live.\n"
+            "Five trainings and every control: automem proficiency experiment=embedded",
+            style="bold green",
+        )
 
     def _play_decks(self, arms: list[Arm]) -> None:
         for arm in arms:

@@ -11,6 +11,7 @@ import msgspec
 from omegaconf import DictConfig, OmegaConf
 
 from automem.config import scaffold_path
+from automem.engine.models import find_adapter
 from automem.errors import UsageError
 from automem.rollout.spec import EngineSpec, EpisodeKey, RoleSpec, RolloutSpec, WorldSpec
 from automem.seeds import seeds_from
@@ -26,10 +27,15 @@ def spec_from(config: DictConfig, config_dir: Path | str | None = None) -> Rollo
     """Everything that decides the run; UsageError where the tree does not hold it."""
     env, engine, rollout = (_plain(config[name]) for name in ("env", "engine", "rollout"))
     role = RoleSpec(engine=ENGINE, sampling=engine.get("sampling") or {})
+    served, memory = _engine(engine), role
+    if config.get("specialist"):
+        name, folder = find_adapter(config.specialist)
+        served = msgspec.structs.replace(served, adapters={**served.adapters, name: folder})
+        memory = msgspec.structs.replace(role, adapter=name)
     fields = {
         "world": WorldSpec(name=env["name"], target=env["world"]),
-        "engines": {ENGINE: _engine(engine)},
-        "memory": role,
+        "engines": {ENGINE: served},
+        "memory": memory,
         "gameplay": role,
         "scaffold": str(scaffold_path(config.scaffold, config_dir)),
         "episodes": episode_keys(rollout.pop("seeds"), rollout.pop("episodes"), env["seeds"]),
