@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 import openai
+import psutil
 import pytest
 import ray
 from support.served_policy import make_served_spec
@@ -72,7 +73,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield Running(url, folder, adapter)
 
 
-def insist(call: Callable[[], httpx.Response], seconds: float = 60) -> httpx.Response:
+def insist(call: Callable[[], httpx.Response], seconds: float = 120) -> httpx.Response:
     """What a patient client does: the same call again while the service is away."""
     deadline = time.monotonic() + seconds
     while True:
@@ -122,17 +123,33 @@ def test_curl_plays_an_act(running: Running) -> None:
     assert curl(f"{episodes}/{made['id']}")["step"] == 1
 
 
-def test_killed_replicas_lose_no_act_and_double_none(running: Running) -> None:
+def kill_replicas() -> None:
+    replicas = named_actors("SERVE_REPLICA::automem#")
+    assert replicas
+    for replica in replicas:
+        ray.kill(replica, no_restart=False)
+
+
+def kill_proxy() -> None:
+    [proxy] = named_actors("SERVE_PROXY_ACTOR")
+    ray.kill(proxy, no_restart=False)
+
+
+def kill_engine() -> None:
+    family = psutil.Process().children(recursive=True)
+    [engine] = [process for process in family if "ray::EngineHost" in " ".join(process.cmdline())]
+    engine.kill()
+
+
+def test_killed_replicas_proxy_and_engine_lose_no_act_and_double_none(running: Running) -> None:
+    kills = {1: kill_replicas, 3: kill_proxy, 4: kill_engine}
     with running.client() as client:
         made = insist(lambda: client.post("/v1/episodes", json={"task": "t", "max_steps": 6}))
         episode = made.json()["id"]
         answers = []
         for number in range(7):
-            if number in (2, 4):
-                replicas = named_actors("SERVE_REPLICA::automem#")
-                assert replicas
-                for replica in replicas:
-                    ray.kill(replica, no_restart=False)
+            if number in kills:
+                kills[number]()
 
             def act(number: int = number) -> httpx.Response:
                 return client.post(
