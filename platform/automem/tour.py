@@ -254,7 +254,7 @@ class Tour:
             f"specialist {sum(live[d] for d in decks) / len(decks):.3f} over the same {len(decks)} "
             f"decks: {gain.mean or 0:+.3f} (95 % interval {low:+.3f} to {high:+.3f}). "
             f"The gate's word: {self._verdict}.\n"
-            "One training, of one base model that was made sloppy on purpose: the mechanism, live.\n"
+            "One training, of one base that was made sloppy on purpose: the mechanism, live.\n"
             "Five trainings and every control: automem proficiency experiment=embedded",
             style="bold green",
         )
