@@ -14,6 +14,7 @@ Not covered: bugs of the kernel; what the hook computes.
 import itertools
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ class Isolation:
             for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
                 walls += ["--cap-add", capability]
         else:
-            walls += ["--unshare-all"]
+            walls += ["--unshare-all", "--unshare-user", *_without_user_namespaces()]
         walls += [
             *_mounts(self.python, self.drops == "inside"),
             "--remount-ro",
@@ -120,6 +121,14 @@ def find_isolation(python: str = "") -> Isolation | str:
         if not reason:
             return isolation
     return f"bubblewrap does not work here ({reason}); most pods and some kernels forbid it"
+
+
+@cache
+def _without_user_namespaces() -> tuple[str, ...]:
+    """The option that closes much of the kernel to what runs inside; since bubblewrap 0.8."""
+    said = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False)
+    option = "--disable-userns"
+    return (option,) if option in said.stdout + said.stderr else ()
 
 
 _PROBE = """

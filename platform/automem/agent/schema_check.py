@@ -10,6 +10,7 @@ from automem.agent.notices import CompiledNotice
 from automem.agent.patterns import Pattern, PatternError, check_names
 from automem.agent.schema import FileKind, FileSchema, RoutineSchema, ScaffoldSchema
 from automem.agent.schema_file import Key
+from automem.memory.execute import clean_text
 from automem.memory.names import OpRefused, check_name
 from automem.memory.ops import OPS
 from automem.suggest import did_you_mean
@@ -18,10 +19,17 @@ from automem.trace.events import Routine
 Problem = tuple[Key, str]
 
 _ROUTINES = tuple(routine.value for routine in Routine)
-_AT_LEAST_ONE = (
-    "commit_turns", "ops_per_turn", "result_tokens", "result_lines", "max_files",
-    "max_file_bytes", "max_total_bytes",
-)  # fmt: skip
+_RANGES = {
+    "commit_turns": 20,
+    "ops_per_turn": 256,
+    "result_tokens": 65_536,
+    "result_lines": 100_000,
+    "max_files": 1_000,
+    "max_file_bytes": 64_000_000,
+    "max_total_bytes": 256_000_000,
+}
+"""The most of each, the least being 1: a stranger's scaffold may not ask for the whole machine."""
+_MOST_TURNS = 100
 _MOST_NOTICES = 64
 CHECKLIST_MARKS = ("[ ] ", "[x] ")
 """How an item of a checklist begins."""
@@ -35,6 +43,11 @@ def problems(schema: ScaffoldSchema, has_parser: bool) -> Iterator[Problem]:
     for index, file in enumerate(schema.files):
         for key, message in _file_problems(file):
             yield ("files", index, *key), message
+        if len(file.initial.encode()) > schema.max_file_bytes:
+            yield (
+                ("files", index, "initial"),
+                f"longer than max_file_bytes, {schema.max_file_bytes}",
+            )
         if file.name in names[:index]:
             yield ("files", index, "name"), f"two files of the same name {file.name!r}"
     if len(names) > schema.max_files:
@@ -42,9 +55,9 @@ def problems(schema: ScaffoldSchema, has_parser: bool) -> Iterator[Problem]:
     for routine in _ROUTINES:
         for key, message in _routine_problems(getattr(schema, routine)):
             yield (routine, *key), message
-    for name in _AT_LEAST_ONE:
-        if getattr(schema, name) < 1:
-            yield (name,), f"must be at least 1, got {getattr(schema, name)}"
+    for name, most in _RANGES.items():
+        if not 1 <= getattr(schema, name) <= most:
+            yield (name,), f"must be from 1 to {most}, got {getattr(schema, name)}"
     if len(schema.notices) > _MOST_NOTICES:
         yield ("notices",), f"at most {_MOST_NOTICES} notices"
     for index, notice in enumerate(schema.notices):
@@ -74,8 +87,8 @@ def _routine_problems(routine: RoutineSchema) -> Iterator[Problem]:
             yield ("ops", index), f"no operation {op!r}{guess}; there are {', '.join(OPS)}"
     if len(set(routine.ops)) < len(routine.ops):
         yield ("ops",), "an operation is listed twice"
-    if routine.max_turns < 1:
-        yield ("max_turns",), f"must be at least 1, got {routine.max_turns}"
+    if not 1 <= routine.max_turns <= _MOST_TURNS:
+        yield ("max_turns",), f"must be from 1 to {_MOST_TURNS}, got {routine.max_turns}"
     for op, limit in routine.op_limits.items():
         if op not in routine.ops:
             yield ("op_limits", op), f"{op!r} is not among the ops of this routine"
@@ -98,6 +111,10 @@ def _file_problems(file: FileSchema) -> Iterator[Problem]:
         if getattr(file, name) < 0:
             yield (name,), "must be 0 (keep all) or more"
     yield from _unknown_routines(("show_in",), file.show_in)
+    try:
+        clean_text(file.initial)
+    except OpRefused as refusal:
+        yield ("initial",), str(refusal)
     yield from _kind_problems(file)
     for index, rule in enumerate(file.drop):
         try:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 import yaml
 
-from automem.agent.schema import ScaffoldSchema
+from automem.agent.schema import FileSchema, Notice, PruneRule, RoutineSchema, ScaffoldSchema
 from automem.errors import ScaffoldError
 from automem.suggest import did_you_mean
 
@@ -113,7 +113,5 @@ class SchemaFile:
 
 
 def _all_keys() -> list[str]:
-    from automem.agent import schema
-
-    structs = (schema.ScaffoldSchema, schema.FileSchema, schema.RoutineSchema, schema.Notice)
+    structs = (ScaffoldSchema, FileSchema, RoutineSchema, Notice, PruneRule)
     return sorted({name for struct in structs for name in struct.__struct_fields__})
