@@ -9,9 +9,10 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from automem.errors import AutoMemError
@@ -22,6 +23,7 @@ from automem_serving.model_routes import model_routes
 from automem_serving.operation_routes import operation_routes
 from automem_serving.problems import as_api_error, error_body
 
+_HTTP_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}
 _log = logging.getLogger("automem.serving")
 DESCRIPTION = """The current policy over HTTP: OpenAI-compatible completions, and the agent with its
 memory directory as episodes. Give `Authorization: Bearer automem_...` where the server asks for it.
@@ -48,8 +50,9 @@ def build_app(context: Context) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.include_router(model_routes(context))
-    app.include_router(episode_routes(context))
+    bearer = Depends(HTTPBearer(auto_error=False, description="automem_..., of `automem token`"))
+    app.include_router(model_routes(context), dependencies=[bearer])
+    app.include_router(episode_routes(context), dependencies=[bearer])
     app.include_router(operation_routes(context))
     app.add_exception_handler(AutoMemError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -84,5 +87,6 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    body = error_body(error.status_code, "not_found", str(error.detail))
+    code = _HTTP_CODES.get(error.status_code, "http_error")
+    body = error_body(error.status_code, code, str(error.detail))
     return JSONResponse(body, error.status_code, error.headers)

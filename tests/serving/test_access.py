@@ -69,6 +69,13 @@ async def test_without_a_token_nothing_but_health_answers(guarded: Server) -> No
         assert (await client.get(path)).status_code == 200
 
 
+async def test_the_openapi_schema_says_where_a_token_goes(server: Server) -> None:
+    schema = (await server.client.get("/openapi")).json()
+    assert schema["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    assert schema["paths"]["/v1/episodes/{episode}/act"]["post"]["security"]
+    assert "security" not in schema["paths"]["/healthz"]["get"]
+
+
 async def test_a_token_opens_what_its_scopes_say(guarded: Server, tokens: Tokens) -> None:
     allowed = {"complete": "/v1/models", "act": "/v1/episodes", "admin": "/v1/admin/aliases"}
     for scope in allowed:
