@@ -133,7 +133,9 @@ class RoutineRunner:
                 is_forced = True
             if is_forced:
                 talk.say(await self._prompts.hand_over(forced=True))
-            parsed, completion, answered = await self._take_turn(talk, role, step, is_forced)
+            parsed, completion, answered = await self._take_turn(
+                talk, role, step, is_forced, is_last=remaining == 0
+            )
             if parsed.commit is not None and isinstance(parsed.commit.value, Commit):
                 source = CommitSource.FORCED if is_forced else CommitSource.MODEL
                 reasoning = completion.text[: parsed.commit.start].strip()
@@ -209,7 +211,12 @@ class RoutineRunner:
         return True
 
     async def _take_turn(
-        self, talk: Talk, role: Role, step: int, is_forced: bool = False
+        self,
+        talk: Talk,
+        role: Role,
+        step: int,
+        is_forced: bool = False,
+        is_last: bool = False,
     ) -> tuple[ParsedTurn, Completion, Answered]:
         """One model call, recorded, and its operations carried out."""
         recorded = self._record.recall(Turn)
@@ -221,7 +228,7 @@ class RoutineRunner:
             completion = await self._generate(talk, role, step)
             seconds = time.perf_counter() - seconds
         parsed = whole = read_turn(completion, self._dialect, talk.routine)
-        if self._schema.defer_commit and not is_forced:
+        if self._schema.defer_commit and not (is_forced or is_last):
             parsed = deferred(whole)
         if recorded is None:
             turn = self._turn_event(talk, role, step, completion, parsed, is_forced, seconds)

@@ -226,17 +226,20 @@ async def test_a_commit_in_the_turn_of_a_read_waits_for_the_results(
         )
 
 
-async def test_a_commit_that_is_forced_waits_for_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turns", [1, 3])
+async def test_a_commit_in_the_last_turn_waits_for_nothing(tmp_path: Path, turns: int) -> None:
     def answer(view: PromptView, request: GenerateRequest) -> str:
         return "<|READ|>notes.txt<|END|>" + ACT
 
     session, recorder, _ = make_session(
-        tmp_path, SpyEngine(answer), revised(make_scaffold(), defer_commit=True)
+        tmp_path,
+        SpyEngine(answer),
+        revised(make_scaffold(), defer_commit=True, commit_turns=turns),
     )
     await session.start()
     assert await session.step("tick", Outcome(progression=0.0)) == "go"
     (committed,) = [event for event in recorder.events if isinstance(event, Committed)]
-    assert committed.source is CommitSource.FORCED
+    assert committed.source is (CommitSource.MODEL if turns == 1 else CommitSource.FORCED)
 
 
 async def test_files_are_shown_in_the_routines_that_their_schema_names(tmp_path: Path) -> None:
