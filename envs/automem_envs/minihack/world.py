@@ -16,7 +16,7 @@ import gymnasium
 from automem.errors import UsageError
 from automem_envs.nethack.installed import require_minihack
 from automem_envs.nethack.keys import COMMANDS, ESCAPE, GRAMMAR, Prompt, keys_for
-from automem_envs.nethack.world import quoted
+from automem_envs.text_world import quoted
 
 PUBLISHED_MAX_STEPS = 100
 ALL = "all"
@@ -157,7 +157,7 @@ class MiniHackWorld(gymnasium.Env[str, str]):
 
     def _last(self, notice: str, stop: str) -> str:
         """After the end of the game there is no screen, only what it said."""
-        lines = [f"notice:\n{notice}"] if notice else []
+        lines = [notice] if notice else []
         lines += [f"message:\n{self._played.game.message or 'none'}", f"the game is over: {stop}"]
         return "\n".join(lines)
 

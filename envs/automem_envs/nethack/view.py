@@ -41,7 +41,8 @@ class View:
         self._carried = ""
 
     def observe(self, notice: str = "", task: str = "") -> str:
-        """The observation; `notice` and `task` come first where there are any."""
+        """The observation; `notice`, a line without a header, and `task` come first where there are
+        any."""
         game = self._game
         numbers = game.blstats.tolist()
         here = (numbers[_COLUMN], numbers[_ROW])
@@ -49,9 +50,9 @@ class View:
         self._step_onto(here, numbers, inventory)
         scene = look_around(game.glyphs, game.descriptions, here, self._tables)
         self._things = scene.things
-        sections = [f"task:\n{task}"] if task else []
-        if notice:
-            sections.append(f"notice:\n{notice}")
+        sections = [notice] if notice else []
+        if task:
+            sections.append(f"task:\n{task}")
         under = [f"under you: {self._under}"] if self._under else []
         around = "\n".join([*under, *scene.lines]) or "nothing but walls and floor"
         sections += [

@@ -16,11 +16,10 @@ from automem.errors import UsageError
 from automem_envs.nethack.installed import require_nle
 from automem_envs.nethack.keys import ESCAPE, GRAMMAR, keys_for
 from automem_envs.nethack.progression import progression
+from automem_envs.text_world import quoted
 
 PUBLISHED_MAX_STEPS = 100_000
 PUBLISHED_NO_PROGRESS = 150
-_SHOWN = 60
-"""Characters of an invalid action that the observation repeats."""
 _DEPTH, _EXPERIENCE, _TURN, _SCORE = 12, 18, 20, 9
 
 INSTRUCTION = f"""\
@@ -145,13 +144,6 @@ class NetHackWorld(gymnasium.Env[str, str]):
             info["progression"] = 1.0
         if is_invalid:
             info["invalid_action"] = True
-        lines = [f"notice:\n{notice}"] if notice else []
+        lines = [notice] if notice else []
         lines += [f"message:\n{self._game.message or 'none'}", f"the game is over: {info['stop']}"]
         return "\n".join(lines), 0.0, True, False, info
-
-
-def quoted(answer: str) -> str:
-    """An invalid answer as one short printable line."""
-    line = " ".join(answer[: 4 * _SHOWN].split())
-    line = "".join(sign if sign in string.printable and sign != '"' else "?" for sign in line)
-    return line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "..."

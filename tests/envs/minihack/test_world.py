@@ -11,6 +11,8 @@ import pytest
 pytest.importorskip("nle", reason="NetHack is not installed: run `make setup-nethack`")
 pytest.importorskip("minihack", reason="MiniHack is not installed: run `make setup-nethack`")
 
+from support.world_contract import assert_killed_episode_resumes, assert_takes_anything
+
 from automem.errors import UsageError
 from automem.world import World
 from automem_envs.minihack import MiniHackWorld
@@ -182,21 +184,23 @@ def test_nobody_leaves_upwards() -> None:
 
 
 def test_arbitrary_strings_never_break_the_world() -> None:
-    world = MiniHackWorld(max_steps=2000)
-    draw = random.Random(9)
-    alphabet = [chr(code) for code in (*range(256), 0x4E00, 0x1F600, 0xD800)]
-    words = [*COMMANDS, "type", "20", "far"]
-    world.reset(seed=0)
-    for number in range(10_000):
-        if draw.random() < 0.5:
-            answer = "".join(draw.choices(alphabet, k=draw.randrange(8)))
-        else:
-            answer = " ".join(draw.choices(words, k=draw.randrange(1, 4)))
-        text, _, terminated, truncated, info = world.step(answer)
-        assert ("esc was done instead" in text) is info.get("invalid_action", False)
-        if terminated or truncated or number % 1250 == 0:
-            world.reset(seed=number)
-    world.close()
+    target = {
+        "_target_": "automem_envs.minihack.MiniHackWorld",
+        "task": "Corridor-R3",
+        "max_steps": 2000,
+    }
+    assert_takes_anything(target, list(COMMANDS))
+
+
+@pytest.mark.parametrize(
+    "task", ["Quest-Easy", pytest.param("Boxoban-Medium", marks=pytest.mark.slow)]
+)
+def test_a_killed_episode_resumes_to_the_trace_of_an_undisturbed_one(
+    task: str, tmp_path: Path
+) -> None:
+    target = {"_target_": "automem_envs.minihack.MiniHackWorld", "task": task}
+    player = {"_target_": "automem_envs.minihack.MiniHackPlayer"}
+    assert_killed_episode_resumes(target, player, tmp_path)
 
 
 def test_an_unknown_task_is_refused_with_the_names() -> None:
