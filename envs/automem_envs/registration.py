@@ -15,6 +15,7 @@ WORLDS: dict[str, str] = {
         "automem_envs.memory_games.deck_concentration:DeckConcentrationWorld"
     ),
     "automem/GridMemory-v0": "automem_envs.memory_games.grids:GridMemoryWorld",
+    "automem/Memento-v0": "automem_envs.memory_games.memento:MementoWorld",
     "automem/MiniHack-v0": "automem_envs.minihack.world:MiniHackWorld",
     "automem/NetHack-v0": "automem_envs.nethack.world:NetHackWorld",
     "automem/RedBlueDoors-v0": "automem_envs.memory_games.grids:RedBlueDoorsWorld",

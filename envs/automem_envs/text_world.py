@@ -29,12 +29,12 @@ class Seen:
     progression: float
     """In [0, 1]."""
     is_over: bool = False
-    is_cut: bool = False
-    """Over by a limit of its own, not by what happened in it."""
     stop: str = ""
     """Why it is over, in words; `TextWorld` says `cap` where nothing else is said."""
     info: dict[str, Any] = field(default_factory=dict)
     """More to keep in the trace: small, JSON."""
+    is_cut: bool = False
+    """Over by a limit of its own, not by what happened in it."""
 
 
 class TextWorld(gymnasium.Env[str, str], ABC, Generic[Move]):

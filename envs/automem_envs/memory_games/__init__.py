@@ -1,8 +1,8 @@
-"""Recognised memory benchmarks as text: four games of POPGym, two of MiniGrid, and their players.
+"""Recognised memory benchmarks as text: four games of POPGym, two of MiniGrid, one of MiniHack.
 
-The rules are those of the packages `popgym` and `minigrid` (`pip install 'automem[games]'`); what
-is ours is the text, the scores in [0, 1] and the horizon as a parameter. The names load on first
-use, so that naming them in a config costs nothing.
+The rules are those of the packages `popgym` and `minigrid` (`pip install 'automem[games]'`) and
+`minihack` (`make setup-nethack`); ours are the text, the scores in [0, 1] and the horizon as a
+parameter. The names load on first use, so that naming them in a config costs nothing.
 """
 
 from importlib import import_module
@@ -17,6 +17,8 @@ _HOMES = {
     "DeckConcentrationWorld": "deck_concentration",
     "GridMemoryPlayer": "grid_players",
     "GridMemoryWorld": "grids",
+    "MementoPlayer": "memento_player",
+    "MementoWorld": "memento",
     "RedBlueDoorsPlayer": "grid_players",
     "RedBlueDoorsWorld": "grids",
     "RepeatPreviousPlayer": "card_players",
@@ -32,6 +34,8 @@ __all__ = [
     "DeckConcentrationWorld",
     "GridMemoryPlayer",
     "GridMemoryWorld",
+    "MementoPlayer",
+    "MementoWorld",
     "RedBlueDoorsPlayer",
     "RedBlueDoorsWorld",
     "RepeatPreviousPlayer",

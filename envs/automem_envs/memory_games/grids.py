@@ -8,7 +8,7 @@ characters. Progression is 1 where MiniGrid says that the task was solved.
 from typing import Any
 
 from automem.errors import UsageError
-from automem_envs.memory_games.package import game_of
+from automem_envs.memory_games.package import game_of, import_game
 from automem_envs.text_world import Seen, TextWorld
 
 FACINGS = ("east", "south", "west", "north")
@@ -31,28 +31,29 @@ class GridWorld(TextWorld[int]):
         self.fallback_action = "wait"
         self.instruction = f"{instruction} Actions: {', '.join(MOVES)}."
         self._game = game
+        self._names = _Names()
         self._taken = 0
 
     def begin(self, seed: int) -> Seen:
-        self._game.reset(seed=seed)
+        seen, _ = self._game.reset(seed=seed)
         self._taken = 0
-        return Seen(self._text(), 0.0)
+        return Seen(self._text(seen["image"]), 0.0)
 
     def read(self, action: str) -> int | None:
         return MOVES.get(" ".join(action.lower().split()))
 
     def play(self, move: int) -> Seen:
-        _, reward, is_over, _, _ = self._game.step(move)
+        seen, reward, is_over, _, _ = self._game.step(move)
         self._taken += 1
         is_solved = bool(is_over and reward > 0)
         stop = ("solved" if is_solved else "failed") if is_over else ""
-        return Seen(self._text(), float(is_solved), bool(is_over), stop)
+        return Seen(self._text(seen["image"]), float(is_solved), bool(is_over), stop)
 
     def close(self) -> None:
         self._game.close()
 
-    def _text(self) -> str:
-        cells = _view(self._game)
+    def _text(self, image: Any) -> str:
+        cells = self._names.rows(image)
         rows = len(cells)
         middle = rows // 2
         things = []
@@ -110,23 +111,30 @@ class RedBlueDoorsWorld(GridWorld):
         )
 
 
-def _view(game: Any) -> list[list[str]]:
-    """Rows of the view, farthest first; empty where a cell is not in view."""
-    grid, mask = game.gen_obs_grid()
-    return [
-        [_name(grid.get(x, y)) if mask[x, y] else "" for x in range(grid.width)]
-        for y in range(grid.height)
-    ]
+class _Names:
+    """MiniGrid's numbers in words."""
+
+    def __init__(self) -> None:
+        constants = import_game("minigrid.core.constants")
+        self._kinds = dict(constants.IDX_TO_OBJECT)
+        self._colours = dict(constants.IDX_TO_COLOR)
+
+    def rows(self, image: Any) -> list[list[str]]:
+        """The view as MiniGrid encodes it (columns x rows x (kind, colour, state), uint8), as rows
+        of words, farthest first; empty where a cell is not in view."""
+        return [[self._name(*cell) for cell in row] for row in image.transpose(1, 0, 2).tolist()]
+
+    def _name(self, kind: int, colour: int, state: int) -> str:
+        name: str = self._kinds[kind]
+        if name in _PLAIN:
+            return _PLAIN[name]
+        if name == "door":
+            return f"{self._colours[colour]} door ({'open' if state == 0 else 'closed'})"
+        return f"{self._colours[colour]} {name}"
 
 
-def _name(thing: Any) -> str:
-    if thing is None:
-        return "floor"
-    if thing.type == "wall":
-        return "wall"
-    if thing.type == "door":
-        return f"{thing.color} door ({'open' if thing.is_open else 'closed'})"
-    return f"{thing.color} {thing.type}"
+_PLAIN = {"unseen": "", "empty": "floor", "wall": "wall"}
+"""Names of kinds whose colour says nothing."""
 
 
 def _sign(cell: str) -> str:

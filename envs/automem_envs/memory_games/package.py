@@ -9,10 +9,15 @@ from automem.errors import UsageError
 
 def game_of(module: str, name: str) -> Any:
     """The class `name` of a module of `popgym` or `minigrid`. UsageError where that is missing."""
+    return getattr(import_game(module), name)
+
+
+def import_game(module: str) -> Any:
+    """A module of `popgym` or `minigrid`. UsageError where that is missing."""
     # pygame, which minigrid imports to draw, greets on standard output and looks for a display.
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
-        return getattr(import_module(module), name)
+        return import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
         raise UsageError(
