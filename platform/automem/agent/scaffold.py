@@ -6,13 +6,13 @@ System templates see only what is static in an episode, so that they form a pref
 cache. An optional `hooks.py` says what data cannot (`automem.agent.hooks`).
 
 Promise: a scaffold that loads renders; every error names the file and the place. Templates run in
-Jinja2's sandbox with undefined names refused; those of scaffolds that are not shipped are not even
-compiled in this process (`automem.agent.rendering`).
+Jinja2's sandbox with undefined names refused; templates that are not shipped are not even compiled
+in this process (`automem.agent.rendering`).
 """
 
 import hashlib
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -125,18 +125,19 @@ def load_scaffold(folder: Path) -> Scaffold:
         raise UsageError(f"{folder} is no scaffold: it has no scaffold.yaml")
     file = SchemaFile(path)
     schema = file.schema()
-    templates = {
-        name: _source(folder / f"{name}.j2")
-        for name in TEMPLATES
-        if (folder / f"{name}.j2").is_file()
-    }
+    templates = _templates_in(folder)
     hooks = _source(folder / HOOKS) if (folder / HOOKS).is_file() else ""
     try:
-        scaffold = Scaffold(schema, templates, hooks, _is_shipped(folder))
+        scaffold = Scaffold(schema, templates, hooks, _are_shipped(templates))
     except _Misfit as misfit:
         raise file.error(misfit.key, misfit.message) from misfit
     scaffold.renderer.check()
     return scaffold
+
+
+def _templates_in(folder: Path) -> dict[str, str]:
+    paths = {name: folder / f"{name}.j2" for name in TEMPLATES}
+    return {name: _source(path) for name, path in paths.items() if path.is_file()}
 
 
 def _source(path: Path) -> str:
@@ -151,8 +152,16 @@ def _source(path: Path) -> str:
         raise ScaffoldError(f"{path}: not UTF-8 text") from error
 
 
-def _is_shipped(folder: Path) -> bool:
-    """Whether the folder came with this program: in a wheel, or in the checkout it runs from."""
+def _are_shipped(templates: Mapping[str, str]) -> bool:
+    """Whether these very templates came with this program: a run keeps a copy of its scaffold, and
+    most revisions leave the wording alone."""
+    return dict(templates) in _shipped_templates()
+
+
+@cache
+def _shipped_templates() -> tuple[dict[str, str], ...]:
+    """Those of every shipped scaffold: in a wheel, or in the checkout that this runs from."""
     package = Path(__file__).resolve().parents[1]
-    shipped = (package / "conf" / "scaffold", package.parents[1] / "conf" / "scaffold")
-    return any(folder.resolve().is_relative_to(each) for each in shipped)
+    roots = (package / "conf" / "scaffold", package.parents[1] / "conf" / "scaffold")
+    folders = [path.parent for root in roots for path in sorted(root.glob("*/scaffold.yaml"))]
+    return tuple(_templates_in(folder) for folder in folders)

@@ -26,19 +26,18 @@ def other(source: str, deadline_s: float = 20.0) -> ProcessRenderer:
     return ProcessRenderer("other", {**TEMPLATES, "commit": source}, deadline_s)
 
 
-async def test_a_copy_of_a_shipped_scaffold_words_the_same_prompts_elsewhere(
-    tmp_path: Path,
-) -> None:
+async def test_templates_of_strangers_word_the_same_prompts_elsewhere(tmp_path: Path) -> None:
     prompts = []
-    for name in ("shipped", "copied"):
-        folder = scaffold_path("v0")
-        if name == "copied":
-            folder = shutil.copytree(folder, tmp_path / "scaffold")
+    for name in ("shipped", "changed"):
+        folder = shutil.copytree(scaffold_path("v0"), tmp_path / name)
+        if name == "changed":
+            path = folder / "plan.j2"
+            path.write_text(path.read_text() + "{# nothing that is seen #}")
         scaffold = load_scaffold(folder)
         expected: type[Renderer] = LocalRenderer if name == "shipped" else ProcessRenderer
         assert type(scaffold.renderer) is expected
         engine = SpyEngine(lambda view, request: "<|ACTION|>go<|END|><|DONE|>")
-        session, _, _ = make_session(tmp_path / name, engine, scaffold)
+        session, _, _ = make_session(tmp_path / f"{name}-memory", engine, scaffold)
         await play(session, CountingGame(5))
         prompts.append([m.content for r in engine.requests for m in r.messages])
     assert prompts[0] == prompts[1]
