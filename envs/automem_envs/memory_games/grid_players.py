@@ -144,7 +144,10 @@ def _patrol(grid: Grid, side: str) -> str:
             return "go ahead"
         return _turn(grid.face, "south" if grid.face == "north" else "north")
     if grid.face == side:
-        return "go ahead" if grid.ahead == "floor" else _turn(grid.face, "north")
+        if grid.ahead == "floor":
+            return "go ahead"
+        north = grid.sides[0 if side == "east" else 1]
+        return _turn(grid.face, "south" if north == "#" else "north")
     return _turn(grid.face, side)
 
 

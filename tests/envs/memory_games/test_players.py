@@ -68,3 +68,11 @@ def test_a_killed_episode_resumes_to_the_same_trace(name: str, tmp_path: Path) -
         {"_target_": f"automem_envs.memory_games.{name}Player"},
         tmp_path,
     )
+
+
+async def test_doors_out_of_view_are_found_by_walking_along_the_wall(tmp_path: Path) -> None:
+    """In some of these rooms the player reaches the wall in a corner, the door far along it."""
+    for seed in range(12):
+        world = memory_games.RedBlueDoorsWorld(size=12, max_steps=120)
+        played = await play_plainly(world, memory_games.RedBlueDoorsPlayer(), tmp_path, seed)
+        assert played.outcome.progression == 1.0, seed
