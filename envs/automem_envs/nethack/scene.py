@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automem_envs.nethack.glyphs import NOTHING, TERRAIN, THING, Tables
+from automem_envs.nethack.sight import Place
 
 MOST_THINGS = 40
 """More are counted, not told: a shop would fill a context."""
-
-Place = tuple[int, int]
-"""(column, row) of the map."""
 
 
 class Scene(NamedTuple):

@@ -10,6 +10,7 @@ import re
 import msgspec
 
 Place = tuple[int, int]
+"""(column, row)."""
 
 STEPS: dict[str, Place] = {
     "north": (0, -1),

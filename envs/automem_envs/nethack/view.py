@@ -8,7 +8,8 @@ stepped on, or the staircase that was just taken; an object that was picked up i
 from automem_envs.nethack import text
 from automem_envs.nethack.game import Game
 from automem_envs.nethack.glyphs import STAIRS_DOWN, STAIRS_UP, cmap, tables
-from automem_envs.nethack.scene import Place, look_around
+from automem_envs.nethack.scene import look_around
+from automem_envs.nethack.sight import Place
 from automem_envs.nethack.ways import ways
 
 _COLUMN, _ROW, _DUNGEON, _LEVEL, _DEPTH = 0, 1, 23, 24, 12

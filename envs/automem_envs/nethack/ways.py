@@ -9,18 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from automem_envs.nethack.glyphs import BLOCKED, DANGEROUS, DOOR, FREE, UNKNOWN, Tables
-from automem_envs.nethack.scene import Place
+from automem_envs.nethack.sight import STEPS, Place
 
-STEPS: dict[str, Place] = {
-    "north": (0, -1),
-    "northeast": (1, -1),
-    "east": (1, 0),
-    "southeast": (1, 1),
-    "south": (0, 1),
-    "southwest": (-1, 1),
-    "west": (-1, 0),
-    "northwest": (-1, -1),
-}
 _TITLES = {
     FREE: "passable",
     DANGEROUS: "dangerous",

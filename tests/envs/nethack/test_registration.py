@@ -1,5 +1,7 @@
 """NetHack and MiniHack by id and by config; and what happens where they are not installed."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -38,3 +40,11 @@ def test_without_nle_the_error_says_what_to_run(
     monkeypatch.setattr(installed, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="make setup-nethack"):
         kind()
+
+
+def test_importing_the_worlds_does_not_import_the_game() -> None:
+    program = (
+        "import sys, automem_envs.nethack, automem_envs.minihack\n"
+        "assert not {'nle', 'minihack', 'gymnasium', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -134,8 +134,8 @@ def test_the_ways_tell_doors_from_walls() -> None:
     text = world.step("west")[0]
     ways = section(text, "ways")
     assert ways == (
-        "passable: north, northeast, east, southeast, south; "
-        "closed doors: west (closed door); blocked: southwest, northwest"
+        "passable: north, south, east, northeast, southeast; "
+        "closed doors: west (closed door); blocked: northwest, southwest"
     )
     world.close()
 
