@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -166,5 +167,11 @@ def _as_specialist(version: AdapterVersion, folder: Path) -> Specialist:
 
 
 def _spelled(value: Any) -> str:
-    """A value in Hydra's grammar."""
-    return msgspec.json.encode(value).decode() if not isinstance(value, str) else value
+    """A value in Hydra's grammar: text is quoted, for a path may hold what the grammar uses."""
+    if isinstance(value, str):
+        return QuotedString(value, Quote.single).with_quotes()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{name}:{_spelled(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_spelled, value)) + "]"
+    return msgspec.json.encode(value).decode()

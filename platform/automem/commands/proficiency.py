@@ -89,7 +89,10 @@ def _config(overrides: list[str], config_dir: str | None) -> DictConfig:
         kept = Path(config.run.dir).expanduser() / CONFIG_FILE
         if kept.is_file():
             loaded = OmegaConf.load(kept)
-            assert isinstance(loaded, DictConfig)
+            if not isinstance(loaded, DictConfig) or "trainer" not in loaded:
+                raise UsageError(
+                    f"{config.run.dir} was not begun by automem proficiency: choose another run.dir"
+                )
             loaded.run.dir = config.run.dir
             return loaded
     return config
@@ -110,13 +113,13 @@ class Parts:
         self.scaffold = load_scaffold(Path(self.template.scaffold)).version
         self.base: str = plain["trainer"]["base_model"]
         self.rule = _read(Rule, plain["gate"], "gate")
-        self.rounds: int = plain["rounds"]
+        self.rounds: int = _value(int, plain["rounds"], "rounds")
         self.trainer: Trainer = _built(plain["trainer"], "trainer")
         self.decider: Decider = _built(plain["decider"], "decider")
         arms = plain["report"]["arms"] or {}
         self.plan = Plan(
-            training_seeds=tuple(plain["training_seeds"]),
-            games=plain["report"]["games"],
+            training_seeds=_value(tuple[int, ...], plain["training_seeds"], "training_seeds"),
+            games=_value(int, plain["report"]["games"], "report.games"),
             arms={name: read_arm(arm or {}, f"report.arms.{name}") for name, arm in arms.items()},
             controls={
                 name: _read(Control, fields, f"controls.{name}")
@@ -124,6 +127,7 @@ class Parts:
             },
         )
         self.settings(0)
+        self.plan.check_rounds(self.rounds)
         # A wrong recipe is told now, not after the first episodes.
         self.decider.choose((), self.trainer.check)
 
@@ -194,14 +198,21 @@ def _teller(folder: Path) -> Callable[[str], None]:
     return say
 
 
+def _value(kind: Any, value: Any, name: str) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{name}: {error}, got {value!r}") from None
+
+
 def _read(kind: type[Any], fields: dict[str, Any], name: str) -> Any:
     for field in fields:
         if field not in kind.__struct_fields__:
             raise UsageError(no_such(f"field of {name}", str(field), kind.__struct_fields__))
     try:
         return msgspec.convert(fields, kind)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{name}: {error.__cause__ or error}") from None
+    except (msgspec.ValidationError, UsageError) as error:
+        raise UsageError(f"{name}: {error}") from None
 
 
 def _built(fields: dict[str, Any], name: str) -> Any:

@@ -20,6 +20,7 @@ from automem.loops.gate import Verdict
 from automem.loops.ledger import Trial
 from automem.loops.recipes import Recipe, read_recipe
 from automem.seeds import derive
+from automem.suggest import no_such
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -28,6 +29,8 @@ class Decision(msgspec.Struct, frozen=True):
     recipe: Recipe
     reason: str
 
+
+_BOUNDS = ("low", "high", "log")
 
 Check = Callable[[Recipe], None]
 """Raises UsageError for a recipe that could not be carried out."""
@@ -58,6 +61,8 @@ class FixedDecider:
 
     def choose(self, trials: Sequence[Trial], check: Check) -> Decision:
         """See `Decider`."""
+        for recipe in self._recipes if not trials else ():
+            check(recipe)  # a wrong one further down is told now, not after its predecessors
         number = min(len(trials), len(self._recipes) - 1)
         check(self._recipes[number])
         return Decision(self._recipes[number], f"recipe {number + 1} of the list")
@@ -89,6 +94,9 @@ class SearchDecider:
         if not trials:
             recipe = read_recipe(self._first, "decider.first")
             check(recipe)
+            for name, values in self._space.items():
+                for value in _ends(values):
+                    check(self._with({name: value}))
             return Decision(recipe, "the first one, as declared")
         study, known = self._study(trials)
         # ask() draws from the sampler's own random numbers, one draw for each round so far.
@@ -115,10 +123,9 @@ class SearchDecider:
             params = self._params_of(trial.recipe)
             if params is None:
                 continue
-            value = trial.closed.gain if trial.closed.gain is not None else -1.0
             study.add_trial(
                 optuna.trial.create_trial(
-                    params=params, distributions=self._distributions(), value=value
+                    params=params, distributions=self._distributions(), value=_value_of(trial)
                 )
             )
             known += 1
@@ -130,32 +137,40 @@ class SearchDecider:
         found: dict[str, Any] = {}
         for name, values in self._space.items():
             if isinstance(values, list | tuple) and values:
-                found[name] = distributions.CategoricalDistribution(list(values))
+                with warnings.catch_warnings():
+                    # Its storage would not keep mappings and lists; ours is the ledger.
+                    warnings.simplefilter("ignore", category=UserWarning)
+                    found[name] = distributions.CategoricalDistribution(list(values))
                 continue
             if not isinstance(values, Mapping) or not {"low", "high"} <= set(values):
                 raise UsageError(
                     f"decider.space.{name} must be a list of choices or {{low, high, log}}, got "
                     f"{values!r}"
                 )
+            for field in values:
+                if field not in _BOUNDS:
+                    raise UsageError(no_such(f"field of decider.space.{name}", str(field), _BOUNDS))
             is_whole = isinstance(values["low"], int) and isinstance(values["high"], int)
             kind = distributions.IntDistribution if is_whole else distributions.FloatDistribution
             try:
                 found[name] = kind(
                     values["low"], values["high"], log=bool(values.get("log", False))
                 )
-            except ValueError as error:
+            except (ValueError, TypeError) as error:
                 raise UsageError(f"decider.space.{name}: {error}") from None
         return found
 
     def _with(self, params: Mapping[str, Any]) -> Recipe:
         """The first recipe with these values in the place of its own."""
-        fields = msgspec.to_builtins(read_recipe(self._first))
+        fields = msgspec.json.decode(msgspec.json.encode(read_recipe(self._first)))
         for name, value in params.items():
             _put(fields, name, value)
         return read_recipe(fields, "a recipe of decider.space")
 
     def _params_of(self, recipe: Recipe) -> dict[str, Any] | None:
         """Where a recipe lies in the space; None where it lies outside."""
+        from optuna.distributions import IntDistribution
+
         fields = msgspec.to_builtins(recipe)
         params = {}
         for name, distribution in self._distributions().items():
@@ -168,7 +183,8 @@ class SearchDecider:
                 getattr(distribution, "low", internal),
                 getattr(distribution, "high", internal),
             )
-            if not low <= internal <= high:
+            is_whole = isinstance(distribution, IntDistribution)
+            if not low <= internal <= high or (is_whole and internal != int(internal)):
                 return None
             params[name] = value
         return params
@@ -227,7 +243,7 @@ class ReviewerDecider:
                 ]
                 continue
             return decision
-        best = max(trials, key=lambda trial: trial.closed.gain or -1.0)
+        best = max(trials, key=_value_of)
         return Decision(
             best.recipe,
             f"the reviewer gave no recipe in {self._attempts} answers: round {best.round}'s again",
@@ -269,12 +285,22 @@ def _told(trials: Sequence[Trial]) -> str:
 def _read_decision(text: str) -> Decision:
     found = _OBJECT.search(text)
     try:
-        answer = json.loads(found[0]) if found else None
-    except ValueError as error:
+        answer = msgspec.json.decode(found[0]) if found else None
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UsageError(f"the answer is no JSON ({error})") from None
     if not isinstance(answer, dict) or not isinstance(answer.get("recipe"), dict):
         raise UsageError('the answer must be {"reason": "...", "recipe": {...}}')
     return Decision(read_recipe(answer["recipe"]), str(answer.get("reason", "")))
+
+
+def _value_of(trial: Trial) -> float:
+    """The gain; what could not be trained is worth the loss of everything."""
+    return trial.closed.gain if trial.closed.gain is not None else -1.0
+
+
+def _ends(values: Any) -> list[Any]:
+    """Every choice, or both bounds: what they allow, all between them does."""
+    return [values["low"], values["high"]] if isinstance(values, Mapping) else list(values)
 
 
 def _get(fields: Any, name: str) -> Any:
@@ -284,11 +310,20 @@ def _get(fields: Any, name: str) -> Any:
 
 
 def _put(fields: Any, name: str, value: Any) -> None:
+    """Set a dotted field; what a training leaves to its defaults is made on the way."""
     *path, last = name.split(".")
-    for number, part in enumerate(path):
-        try:
-            fields = fields[int(part)] if isinstance(fields, list | tuple) else fields[part]
-        except (KeyError, IndexError, ValueError):
-            where = ".".join(path[: number + 1])
-            raise UsageError(f"decider.space: a recipe has no {where}") from None
-    fields[last] = value
+    inside: Any = fields
+    for number, part in enumerate([*path, last], 1):
+        is_last = number > len(path)
+        if isinstance(inside, list) and part.isdecimal() and int(part) < len(inside):
+            key: Any = int(part)
+        elif isinstance(inside, dict):
+            key = part
+            inside.setdefault(key, {})
+        else:
+            raise UsageError(
+                f"decider.space.{name}: the recipe has no {'.'.join([*path, last][:number])}"
+            )
+        if is_last:
+            inside[key] = value
+        inside = inside[key]

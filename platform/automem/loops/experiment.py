@@ -56,11 +56,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("training_seeds must name at least one seed, and each of them once")
         if self.games < 1:
             raise UsageError(f"report.games must be at least 1, got {self.games}")
+        places: dict[str, str] = {}
         for name, arm in self.arms.items():
+            other = places.setdefault(_slug(name), name)
+            if other != name or not _slug(name):
+                raise UsageError(
+                    f"report.arms {name!r} and {other!r} would share a folder: letters and digits "
+                    "have to tell arms apart"
+                )
             kind, _, which = arm.memory.partition(":")
             is_known = (
                 arm.memory in ("base", "champion", "player")
-                or (kind == "round" and which.isdigit())
+                or (kind == "round" and which.isdecimal() and which == str(int(which)))
                 or (kind == "control" and which in self.controls)
             )
             if not is_known:
@@ -71,6 +78,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                 )
         if self.arms and BASELINE not in self.arms:
             raise UsageError(f"report.arms needs an arm named {BASELINE!r} to compare with")
+        if self.arms and self.arms[BASELINE].memory != BASELINE:
+            raise UsageError(
+                f"report.arms.{BASELINE} is what others are compared with: its memory must be "
+                f"base, got {self.arms[BASELINE].memory!r}"
+            )
+
+    def check_rounds(self, rounds: int) -> None:
+        """UsageError where an arm or a control names a round that a loop will not have."""
+        named = {f"controls.{name}.round": c.round for name, c in self.controls.items()}
+        for name, arm in self.arms.items():
+            if arm.memory.startswith("round:"):
+                named[f"report.arms.{name}.memory"] = int(arm.memory.removeprefix("round:"))
+        for field, number in named.items():
+            if not 1 <= number <= rounds:
+                raise UsageError(f"{field} names round {number}, but rounds is {rounds}")
 
 
 class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +169,7 @@ class Experiment:
                 specialists[seed][f"round:{number}"] = closed.contender
             for name, control in plan.controls.items():
                 if any(arm.memory == f"control:{name}" for arm in plan.arms.values()):
-                    made = self._control(name, control, loop.ledger, folder, seed)
+                    made = self._control(name, control, loop, folder, seed)
                     specialists[seed][f"control:{name}"] = made
         played = {name: self._play(name, arm, specialists) for name, arm in plan.arms.items()}
         seeds = self._report_seeds()
@@ -174,24 +196,30 @@ class Experiment:
         return seeds_from(SeedRange.REPORT, self._plan.games)
 
     def _control(
-        self, name: str, control: Control, ledger: Ledger, folder: Path, seed: int
+        self, name: str, control: Control, loop: Loop, folder: Path, seed: int
     ) -> Specialist | None:
         """Trained as the round's first contender was; None where the round trained none."""
-        trained, chosen = ledger.find(control.round, Trained), ledger.find(control.round, Chosen)
-        picked = ledger.find(control.round, Picked)
-        if trained is None or chosen is None or picked is None:
+        ledger, number = loop.ledger, control.round
+        chosen, picked = ledger.find(number, Chosen), ledger.find(number, Picked)
+        first = [t for t in ledger.find_all(number, Trained) if t.contender == 0]
+        if not first or chosen is None or picked is None:
             return None
+        recipe = chosen.recipe
+        start = ledger.champion(before=number) if recipe.start == "champion" else None
         settings = dict(control.settings)
         if control.matches:
             settings |= {"match": picked.selected.folder, "seed": seed}
         data = DataRecipe(selector=control.selector, settings=settings)
         place = folder / "controls" / name
-        run = folder / f"round-{control.round}" / "collect"
-        selected: Selected = self._trainer.select([run], data, place / "selection", seed)
-        steps = {"max_steps": trained.specialist.steps, "epochs": 1_000}
-        training = {**chosen.recipe.trainings[0], **steps}
+        runs = loop.runs_of(number, recipe)
+        selected: Selected = self._trainer.select(runs, data, place / "selection", seed)
+        if not selected.turns:
+            self._say(f"  control {name}: nothing to learn from: {selected.verdict}")
+            return None
+        steps = {"max_steps": first[0].specialist.steps, "epochs": 1_000}
+        training = {**recipe.trainings[0], **steps}
         made = self._trainer.train(
-            selected, training, place / "specialist", seed, None, NoTracker()
+            selected, training, place / "specialist", seed, start, NoTracker()
         )
         self._say(
             f"  control {name}: {selected.turns} turns, {made.conversations} conversations, "
@@ -203,7 +231,7 @@ class Experiment:
         self, name: str, arm: Arm, specialists: Mapping[int, Mapping[str, Specialist | None]]
     ) -> dict[int, Played]:
         """Training seed to what the arm reached; key -1 for an arm that is not trained."""
-        slug = "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+        slug = _slug(name)
         seeds = self._report_seeds()
         if arm.memory in ("base", "player"):
             return {-1: self._finished(name, self._folder / "arms" / slug, arm, None, seeds)}
@@ -229,6 +257,11 @@ class Experiment:
         mean = sum(played.progressions.values()) / len(seeds)
         self._say(f"{name}: {mean:.3f} over {len(seeds)} games")
         return played
+
+
+def _slug(name: str) -> str:
+    """A folder's name for an arm."""
+    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
 def _result(name: str, played: Mapping[str, Mapping[int, Played]], folder: Path) -> ArmResult:
@@ -272,15 +305,17 @@ def _rounds(ledger: Ledger) -> list[dict[str, Any]]:
     return [
         {
             "round": trial.round,
-            "recipe": msgspec.to_builtins(trial.recipe),
+            "recipe": _plain(trial.recipe),
             "turns": trial.turns,
-            **{
-                field: msgspec.to_builtins(getattr(trial.closed, field))
-                for field in Closed.__struct_fields__
-            },
+            **{field: _plain(getattr(trial.closed, field)) for field in Closed.__struct_fields__},
         }
         for trial in ledger.trials()
     ]
+
+
+def _plain(value: Any) -> Any:
+    """As it will be read again: lists, not tuples."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def read_results(folder: Path) -> Results:

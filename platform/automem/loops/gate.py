@@ -58,8 +58,15 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 f"with {self.pairs} pairs no result can reach p <= {self.alpha} / "
                 f"{self.confirmations}: take at least {need} pairs or declare fewer confirmations"
             )
-        if list(self.race) != sorted(set(self.race)):
+        if list(self.race) != sorted(set(self.race)) or any(goal < 1 for goal in self.race):
             raise UsageError(f"race must be rising numbers of seeds, got {list(self.race)}")
+        if not 0.5 <= self.race_level < 1:
+            raise UsageError(f"race_level must be in [0.5, 1), got {self.race_level}")
+        if self.flips < 1 or 1 / (1 + self.flips) > self.threshold:
+            raise UsageError(
+                f"with {self.flips} flips no result can reach p <= {self.alpha} / "
+                f"{self.confirmations}: take at least {int(np.ceil(1 / self.threshold))} flips"
+            )
 
     @property
     def threshold(self) -> float:

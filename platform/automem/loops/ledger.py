@@ -152,7 +152,7 @@ class Ledger:
                     trials.append(Trial(entry.round, chosen.recipe, entry.what, turns))
         return trials
 
-    def champion(self) -> Specialist | None:
-        """Who plays the memory role now; None: the base."""
-        trials = self.trials()
+    def champion(self, before: int | None = None) -> Specialist | None:
+        """Who plays the memory role now, or when round `before` began; None: the base."""
+        trials = [trial for trial in self.trials() if before is None or trial.round < before]
         return trials[-1].closed.champion if trials else None

@@ -135,9 +135,9 @@ class Loop:
 
     def _collect(self, number: int, recipe: Recipe, champion: Specialist | None) -> list[Path]:
         """The runs that turns are selected from."""
-        before = [self._run_of(n) for n in range(1, number) if self._run_of(n).exists()]
-        if recipe.data.source == "reuse" and before:
-            return before[-1:]
+        runs = self.runs_of(number, recipe)
+        if self._run_of(number) not in runs:
+            return runs
         seeds = self._take(SeedRange.TRAIN, recipe.data.episodes, number, "training episodes")
         player = champion.name if champion else "base"
         played = self._stage.play(
@@ -146,7 +146,15 @@ class Loop:
         self._finished(played)
         mean = sum(played.progressions.values()) / len(seeds)
         self._say(f"  {len(seeds)} training episodes by {player}: progression {mean:.3f}")
-        return [*before, played.run_dir] if recipe.data.source == "all" else [played.run_dir]
+        return runs
+
+    def runs_of(self, number: int, recipe: Recipe) -> list[Path]:
+        """Where the turns of a round come from: its own episodes come last."""
+        before = [self._run_of(n) for n in range(1, number) if self._run_of(n).exists()]
+        if recipe.data.source == "reuse" and before:
+            return before[-1:]
+        own = self._run_of(number)
+        return [*before, own] if recipe.data.source == "all" else [own]
 
     def _run_of(self, number: int) -> Path:
         return self._folder / f"round-{number}" / "collect"

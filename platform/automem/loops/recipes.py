@@ -121,9 +121,7 @@ def read_recipe(fields: Mapping[str, Any], name: str = "recipe") -> Recipe:
         _check_names(DataRecipe, data, f"{name}.data")
     try:
         return msgspec.convert(dict(fields), Recipe)
-    except msgspec.ValidationError as error:
-        if isinstance(error.__cause__, UsageError):
-            raise UsageError(f"{name}: {error.__cause__}") from None
+    except (msgspec.ValidationError, UsageError) as error:
         raise UsageError(f"{name}: {error}") from None
 
 

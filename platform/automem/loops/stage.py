@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from automem.agent.roles import AgentOptions
+from automem.engine.protocol import Sampling
 from automem.errors import UsageError
 from automem.loops.recipes import Specialist
 from automem.progress import RunProgress
@@ -25,6 +27,8 @@ from automem.trace.summary import write_summary
 
 BASE = "base"
 """Name of the engine with the base model, in the template and in every arm."""
+_DECISIVE = ("world", "engines", "memory", "gameplay", "episodes", "agent", "run_seed", "max_steps")
+"""Fields of a rollout that its traces depend on."""
 _PLAYER = "player"
 _WHOLE = "specialist"
 
@@ -51,13 +55,19 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 def read_arm(fields: Mapping[str, Any], name: str) -> Arm:
     """An arm from plain data; UsageError names what is wrong with it."""
-    for field in fields:
-        if field not in Arm.__struct_fields__:
-            raise UsageError(no_such(f"field of {name}", str(field), Arm.__struct_fields__))
+    parts = ((name, Arm, fields), (f"{name}.sampling", Sampling, fields.get("sampling")),
+             (f"{name}.agent", AgentOptions, fields.get("agent")))  # fmt: skip
+    for part, kind, given in parts:
+        for field in given if isinstance(given, Mapping) else ():
+            if field not in kind.__struct_fields__:
+                raise UsageError(no_such(f"field of {part}", str(field), kind.__struct_fields__))
     try:
-        return msgspec.convert(dict(fields), Arm)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{name}: {error.__cause__ or error}") from None
+        arm = msgspec.convert(dict(fields), Arm)
+        msgspec.convert(arm.sampling, Sampling, strict=False)
+        msgspec.convert(arm.agent, AgentOptions, strict=False)
+    except (msgspec.ValidationError, UsageError) as error:
+        raise UsageError(f"{name}: {error}") from None
+    return arm
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -123,7 +133,7 @@ class Stage:
         if not (folder / RUN_FILE).exists():
             return run_rollout(spec, folder, on_progress, self._engines)
         planned = read_run(folder).spec
-        if planned.episodes != spec.episodes or planned.engines != spec.engines:
+        if any(getattr(planned, field) != getattr(spec, field) for field in _DECISIVE):
             raise UsageError(
                 f"{folder} was begun with other settings (its run.json says which): continue the "
                 "loop as it was begun, or begin another in a new run.dir"
