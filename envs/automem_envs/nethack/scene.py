@@ -50,8 +50,10 @@ def look_around(
     rows, columns = np.divmod(squares, width)
     east = columns - column
     south = rows - row
-    steps = np.maximum(np.abs(east), np.abs(south))
-    order = np.argsort(steps, kind="stable")
+    across, along = np.abs(east), np.abs(south)
+    steps = np.maximum(across, along)
+    # Equally far: what lies straight ahead first.
+    order = np.argsort(width * steps + np.minimum(across, along), kind="stable")
     told: list[tuple[str, int, int, int]] = []
     things: dict[Place, str] = {}
     terrain: set[int] = set()

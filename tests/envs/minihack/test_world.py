@@ -175,6 +175,17 @@ def test_what_is_walked_onto_is_picked_up() -> None:
     world.close()
 
 
+def test_lava_is_told_and_dangerous() -> None:
+    world = MiniHackWorld("Quest-Easy", shows_ways=True)
+    world.reset(seed=42)
+    for _ in range(3):
+        text = world.step("east")[0]
+    assert "molten lava 1 step east" in text
+    ways = text.split("ways:\n")[1].split("\n")[0]
+    assert "dangerous: east (molten lava), northeast (molten lava), southeast (molten lava)" in ways
+    world.close()
+
+
 def test_nobody_leaves_upwards() -> None:
     world = MiniHackWorld("Corridor-R3")
     world.reset(seed=42)

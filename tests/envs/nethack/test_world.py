@@ -97,6 +97,17 @@ def test_many_games_in_one_process_do_not_disturb_one_another() -> None:
         made.close()
 
 
+@pytest.mark.slow
+def test_one_process_holds_256_games() -> None:
+    worlds = [NetHackWorld() for _ in range(256)]
+    first = [made.reset(seed=seed % 4)[0] for seed, made in enumerate(worlds)]
+    later = [made.step("search")[0] for made in worlds]
+    for texts in (first, later):
+        assert all(text == texts[number % 4] for number, text in enumerate(texts))
+    for made in worlds:
+        made.close()
+
+
 def test_the_observation_tells_everything_in_sections(world: NetHackWorld) -> None:
     text, info = world.reset(seed=42)
     assert "tame little dog called Idefix 1 step east" in section(text, "around")
