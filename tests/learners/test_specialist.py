@@ -1,0 +1,225 @@
+"""From traces to a specialist by the real parts: the shipped model plays, learns, plays again."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.loop_parts import make_loop, small_template
+
+from automem.engine.protocol import GenerateRequest, Message, Sampling
+from automem.engine.render import ChatRenderer
+from automem.engine.transformers import TransformersEngine
+from automem.errors import UsageError
+from automem.loops.gate import Rule
+from automem.loops.ledger import Picked, Trained
+from automem.loops.proficiency import Loop
+from automem.loops.recipes import DataRecipe, Recipe, Specialist, read_recipe
+from automem.loops.stage import Stage
+from automem.rollout.journal import read_events
+from automem.rollout.spec import EngineSpec, RoleSpec
+from automem.seeds import SeedRange, range_of
+from automem.trace.events import Role, Turn
+from automem.tracker import NoTracker
+from automem_learners.adapters import read_version
+from automem_learners.select.selection import read_selection
+from automem_learners.specialist import SpecialistTrainer
+
+TRAINING = {
+    "lora": {"rank": 4, "alpha": 8},
+    "learning_rate": 3e-3,
+    "max_steps": 3,
+    "conversations_per_step": 4,
+    "precision": "fp32",
+}
+SCALING = {"backend": "local"}
+
+
+def trainer(base: str, **changes: Any) -> SpecialistTrainer:
+    return SpecialistTrainer(base, TRAINING, SCALING, **changes)
+
+
+# What is told before anything is played
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"data": {"selector": "provenence"}}, "did you mean 'provenance'"),
+        ({"data": {"settings": {"progress.horizn": 3}}}, "did you mean"),
+        ({"data": {"settings": {"progress.horizon": "far"}}}, "horizon"),
+        ({"trainings": [{"learning_rat": 1e-3}]}, "did you mean 'learning_rate'"),
+        ({"trainings": [{"learning_rate": -1.0}]}, "learning_rate must be above 0"),
+        ({"trainings": [{}, {"lora": {"rnk": 4}}]}, "no field of recipe.lora 'rnk'; did you mean"),
+        ({"trainings": [{"lora": {"rank": 10_000}}]}, "lora.rank is 10000"),
+        ({"trainings": [{"lora": {"targets": "atention"}}]}, "did you mean 'attention'"),
+    ],
+)
+def test_a_recipe_that_could_not_be_carried_out_is_refused(
+    base: str, fields: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UsageError) as error:
+        trainer(base).check(read_recipe(fields))
+    assert told in str(error.value)
+
+
+def test_a_recipe_changes_what_it_names_and_nothing_else(base: str) -> None:
+    made = trainer(base)._training({"epochs": 2, "lora": {"rank": 8}}, seed=5)
+    assert made.lora is not None
+    assert (made.lora.rank, made.lora.alpha) == (8, TRAINING["lora"]["alpha"])
+    assert (made.epochs, made.learning_rate, made.seed) == (2, 3e-3, 5)
+    assert trainer(base)._training({"lora": None}, 0).lora is None
+
+
+def test_wrong_settings_of_the_trainer_itself_are_told_at_once(base: str) -> None:
+    with pytest.raises(UsageError, match="there is no base model"):
+        trainer(base + "-gone")
+    with pytest.raises(UsageError, match="did you mean 'per_episode'"):
+        trainer(base, thin={"per_episod": 3}).check(Recipe())
+
+
+@pytest.mark.parametrize("value", ["/tmp/a b,c[1]/x=y", "it's", "true", "3", "{a: 1}", "end\\"])
+def test_settings_of_any_text_reach_the_selector(base: str, value: str) -> None:
+    data = DataRecipe(selector="random", settings={"match": value})
+    _, config = trainer(base)._selector(data)
+    assert config["selector"]["match"] == value
+
+
+def test_settings_may_be_nested(base: str) -> None:
+    data = DataRecipe(settings={"progress": {"horizon": 3}, "evidence.kind": "names"})
+    _, config = trainer(base)._selector(data)
+    assert (config["selector"]["progress"]["horizon"]) == 3
+    assert config["selector"]["progress"]["discount"] == 0.9
+    assert config["selector"]["evidence"]["kind"] == "names"
+
+
+# The whole way, with the shipped model on small decks
+
+
+def played_loop(folder: Path) -> Loop:
+    """A loop of one round: four decks to learn from, two to race on, four to be confirmed on."""
+    engine = {
+        "_target_": "automem.engine.transformers.TransformersEngine",
+        "model": "embedded",
+        "device": "cpu",
+        "threads": 1,
+        "max_batch": 8,
+    }
+    role = RoleSpec("base", sampling={"max_tokens": 48})
+    template = small_template()
+    for field, value in (
+        ("engines", {"base": EngineSpec(engine, placement="worker")}),
+        ("memory", role),
+        ("gameplay", role),
+        ("deadlines", type(template.deadlines)()),
+    ):
+        template = _replaced(template, field, value)
+    recipe = {"data": {"episodes": 4, "selector": "all", "amount": 24}, "trainings": [{}]}
+    return make_loop(
+        folder,
+        recipe,
+        stage=Stage(template, None, is_shown=False),
+        trainer=trainer("embedded"),  # type: ignore[arg-type]
+        rule=Rule(confirmations=1, alpha=0.9, pairs=4, race=(2,), race_level=0.99, flips=99),
+    )
+
+
+def _replaced(template: Any, field: str, value: Any) -> Any:
+    import msgspec
+
+    return msgspec.structs.replace(template, **{field: value})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Loop, Specialist]:
+    folder = tmp_path_factory.mktemp("loop")
+    loop = played_loop(folder)
+    loop.run()
+    trained = loop.ledger.find(1, Trained)
+    assert trained is not None
+    return folder, loop, trained.specialist
+
+
+Made = tuple[Path, Loop, Specialist]
+
+
+@pytest.mark.slow
+def test_a_loop_trains_an_adapter_on_turns_of_training_seeds(made: Made) -> None:
+    folder, loop, specialist = made
+    assert specialist.is_adapter
+    assert specialist.steps == 3
+    assert (Path(specialist.path) / "adapter_model.safetensors").is_file()
+    card = read_version(folder / "round-1" / "specialist-1")
+    assert (card.name, card.rank, card.base_model) == (specialist.name, 4, "embedded")
+    picked = loop.ledger.find(1, Picked)
+    assert picked is not None
+    assert 0 < picked.selected.turns <= 24
+    turns = read_selection(Path(picked.selected.folder)).turns
+    assert {range_of(turn.seed) for turn in turns} == {SeedRange.TRAIN}
+
+
+@pytest.mark.slow
+def test_a_second_call_selects_and_trains_nothing_again(made: Made) -> None:
+    folder, loop, specialist = made
+    picked = loop.ledger.find(1, Picked)
+    assert picked is not None
+    before = {path: path.stat().st_mtime_ns for path in (folder / "round-1").rglob("*.*")}
+    again = trainer("embedded")
+    runs, place = [folder / "round-1" / "collect"], folder / "round-1" / "selection"
+    data = DataRecipe(episodes=4, selector="all", amount=24)
+    assert again.select(runs, data, place, 0) == picked.selected
+    target = folder / "round-1" / "specialist-1"
+    assert again.train(picked.selected, {}, target, 0, None, NoTracker()) == specialist
+    after = {path: path.stat().st_mtime_ns for path in (folder / "round-1").rglob("*.*")}
+    assert after == before
+
+
+@pytest.mark.slow
+def test_commits_carry_no_adapter_and_memory_turns_carry_the_specialists(made: Made) -> None:
+    folder, _, specialist = made
+    episodes = list((folder / "round-1" / "race" / "1-2" / "contender-1" / "episodes").iterdir())
+    assert len(episodes) == 2
+    turns = [e for path in episodes for e in read_events(path) if isinstance(e, Turn)]
+    adapters = {
+        role: {turn.adapter for turn in turns if turn.role is role}
+        for role in (Role.MEMORY, Role.GAMEPLAY)
+    }
+    assert adapters == {Role.MEMORY: {specialist.name}, Role.GAMEPLAY: {""}}
+    everything = [
+        e for path in folder.rglob("episodes/concentration-*-0") for e in read_events(path)
+    ]
+    commits = [e for e in everything if isinstance(e, Turn) and e.role is Role.GAMEPLAY]
+    assert {turn.adapter for turn in commits} == {""}
+
+
+@pytest.mark.slow
+def test_the_bases_logits_are_the_same_to_the_bit_with_the_adapter_loaded_and_used(
+    made: Made,
+) -> None:
+    _, _, specialist = made
+
+    async def scores() -> tuple[list[float], list[float], list[float]]:
+        engine = TransformersEngine("embedded", device="cpu", threads=1, max_batch=4)
+        ids = list(range(5, 120))
+        messages = (Message("user", "# plan\n# observation\nflip"),)
+        try:
+            before = await engine.score(ids)
+            await engine.load_adapter(specialist.name, specialist.path)
+            await engine.generate(
+                GenerateRequest(
+                    id="a/0/0",
+                    messages=messages,
+                    prompt_ids=tuple(ChatRenderer("embedded").start(messages)),
+                    sampling=Sampling(max_tokens=8),
+                    seed=1,
+                    adapter=specialist.name,
+                )
+            )
+            adapted = await engine.score(ids, specialist.name)
+            return before, adapted, await engine.score(ids)
+        finally:
+            await engine.close()
+
+    before, adapted, after = asyncio.run(scores())
+    assert adapted != before
+    assert after == before

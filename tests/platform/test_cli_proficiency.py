@@ -1,0 +1,176 @@
+"""`automem proficiency`: mistakes are told before anything is played; the rest is a real loop."""
+
+import fcntl
+import json
+from pathlib import Path
+
+import pytest
+from support.loop_parts import RULE, SkillTrainer
+from support.skilled_engine import TARGET
+
+from automem import cli
+from automem.loops.ledger import Ledger
+from automem.trace.statistics import t_interval
+
+SMALL = [
+    "env=concentration", "env.world.cards=8", "env.world.max_steps=12", "rollout.workers=0",
+    "rounds=1", "report.games=2", "gate.confirmations=1", f"gate.pairs={RULE.pairs}",
+    "gate.race=[4]", "gate.alpha=0.5", "gate.flips=999",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What is said; nothing may have been played or made."""
+    assert cli.main(["proficiency", *words]) == cli.USAGE
+    assert list(Path().glob("runs/*")) == []
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("gate.pair=3", "unknown key 'gate.pair'; did you mean 'gate.pairs'"),
+        ("experiment=embeded", "did you mean 'embedded'"),
+        ("learner=lokal", "did you mean 'local'"),
+        ("engine=scripted", "engine=scripted has no model to train: choose engine=transformers"),
+        ("engine.model=/no/such/model", "there is no base model '/no/such/model'"),
+        (
+            "+report.arms.x.memory=control:rnd",
+            "expected base, champion, round:N, player or control",
+        ),
+        ("+report.arms.x.memory=round:5", "names round 5, but rounds is 2"),
+        ("+report.arms.x.memry=base", "no field of report.arms.x 'memry'; did you mean 'memory'"),
+        ("+report.arms.x.sampling={temprature: 0}", "did you mean 'temperature'"),
+        ("+report.arms.x.agent={memory: blank}", "did you mean 'blanked'"),
+        ("+controls.x={selecter: all}", "no field of controls.x 'selecter'; did you mean"),
+        ("+controls.x={selector: all, round: 7}", "controls.x.round names round 7"),
+        ("+controls.x={round: 1}", "controls.x: "),
+        ("gate.alpha=2", "gate: the gate needs"),
+        ("gate.race=[8,4]", "gate: race must be rising"),
+        ("gate.race=[0,4]", "gate: race must be rising"),
+        ("gate.race_level=0.3", "gate: race_level must be in [0.5, 1)"),
+        ("gate.flips=10", "gate: with 10 flips no result can reach"),
+        ("gate.pairs=2", "with 2 pairs no result can reach"),
+        ("rounds=3", "raise gate.confirmations"),
+        ("rounds=0", "rounds must be at least 1"),
+        ("training_seeds=[1,1]", "training_seeds must name at least one seed"),
+        ("report.games=0", "report.games must be at least 1"),
+        ("decider.recipes=[{dat: {}}]", "no field of decider.recipes[0] 'dat'; did you mean"),
+        ("decider.recipes=[{data: {selector: provenence}}]", "did you mean 'provenance'"),
+        ("decider.recipes=[{data: {settings: {progress.horizn: 3}}}]", "progress.horiz"),
+        ("decider.recipes=[{trainings: [{learning_rat: 1}]}]", "did you mean 'learning_rate'"),
+        ("decider.recipes=[{trainings: [{lora: {rank: 9999}}]}]", "lora.rank is 9999"),
+        ("decider.recipes=[{},{trainings: [{epochs: 0}]}]", "epochs must be at least 1"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_played(
+    word: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told in refused(capsys, word)
+
+
+def test_a_folder_that_another_process_works_in_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    with (taken / "run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write('{"host": "elsewhere", "pid": 17}')
+        lock.flush()
+        assert "by process 17 on elsewhere" in refused(capsys, "run.dir=taken")
+    assert [path.name for path in taken.iterdir()] == ["run.lock"]
+
+
+def test_a_folder_that_something_else_began_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text("env: {name: concentration}\n")
+    assert "was not begun by automem proficiency" in refused(capsys, "run.dir=other")
+
+
+def test_show_prints_the_configuration_and_plays_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["proficiency", "experiment=embedded", "--show"]) == 0
+    printed = capsys.readouterr().out
+    assert "training_seeds:" in printed
+    assert "control: memory blanked" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_students_interval_is_wider_than_its_few_values_and_none_for_one() -> None:
+    assert t_interval([0.5]) is None
+    low, high = t_interval([0.4, 0.6]) or (0.0, 0.0)
+    assert (low, high) == pytest.approx((0.5 - 12.706 * 0.1, 0.5 + 12.706 * 0.1), abs=1e-3)
+    assert t_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
+
+
+# A whole loop from the command line, with a trainer that takes no time.
+
+
+class Trainer(SkillTrainer):
+    """Takes what conf/proficiency.yaml gives a trainer."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__()
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Words of a small experiment: real games, trainings by name."""
+    monkeypatch.setattr("automem_learners.specialist.SpecialistTrainer", Trainer)
+    (tmp_path / "conf" / "engine").mkdir(parents=True)
+    (tmp_path / "conf" / "engine" / "skilled.yaml").write_text(
+        "name: skilled\nplacement: worker\nmodel: base\noutage: ''\nsampling: {}\n"
+        f"target:\n  _target_: {TARGET}\n"
+        "  model: ${engine.model}\n  outage: ${engine.outage}\n"
+    )
+    recipes = "decider.recipes=[{data: {episodes: 1}, trainings: [{skill: good}]}]"
+    return [*SMALL, "engine=skilled", recipes, "--config-dir", str(tmp_path / "conf")]
+
+
+def test_a_loop_ends_with_one_table_and_the_same_folder_goes_on_for_nothing(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["proficiency", *small, "run.dir=whole"]) == 0
+    printed = capsys.readouterr().out
+    assert "control: memory blanked" in printed
+    assert "round 1: 5 turns, accepted" in printed
+    assert "Written: whole/results.json" in printed
+    whole = tmp_path / "whole"
+    arms = {arm["name"]: arm for arm in json.loads((whole / "results.json").read_text())["arms"]}
+    assert arms["specialist"]["by_training_seed"]["0"]["n"] == 2
+    assert (whole / "report.html").stat().st_size > 1000
+    assert (whole / "config.yaml").is_file()
+    played = {path: path.stat().st_mtime_ns for path in whole.rglob("journal/*.jsonl")}
+    ledger = (whole / "seed-0" / "ledger.jsonl").read_bytes()
+    # the configuration's own words come from the folder
+    again = ["run.dir=whole", "--config-dir", str(tmp_path / "conf")]
+    assert cli.main(["proficiency", *again]) == 0
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("journal/*.jsonl")} == played
+    assert (whole / "seed-0" / "ledger.jsonl").read_bytes() == ledger
+
+
+def test_an_outage_leaves_a_loop_that_the_printed_command_goes_on_with(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outage = tmp_path / "outage"
+    outage.write_text("concentration")
+    words = [*small, f"engine.outage={outage}", "rollout.deadlines.patience_s=1"]
+    words += ["~report.arms", "+report.arms={}"]
+    assert cli.main(["proficiency", *words, "run.dir=out"]) == cli.PENDING
+    said = capsys.readouterr().err
+    assert "Go on with: automem proficiency run.dir=out" in said
+    outage.unlink()
+    again = ["run.dir=out", "--config-dir", str(tmp_path / "conf")]
+    assert cli.main(["proficiency", *again]) == 0
+    assert len(Ledger(tmp_path / "out" / "seed-0").trials()) == 1
