@@ -19,7 +19,7 @@ from automem.errors import AutoMemError, UsageError
 from automem.loops.recipes import DataRecipe, Recipe, Selected, Specialist
 from automem.tracker import Tracker
 from automem_learners import recipe as training_recipe
-from automem_learners.adapters import AdapterVersion, check_targets
+from automem_learners.adapters import AdapterVersion, check_start, check_targets
 from automem_learners.base_model import find_base
 from automem_learners.build import build_dataset
 from automem_learners.dataset import CARD, DataKind, Dataset, load_dataset
@@ -60,12 +60,14 @@ class SpecialistTrainer:
         self._base = find_base(base_model)
         self._training({}, 0)
 
-    def check(self, recipe: Recipe) -> None:
+    def check(self, recipe: Recipe, start: Specialist | None = None) -> None:
         """See `Trainer`."""
         read(Thinning, self._thin, "thin")
         self._selector(recipe.data)
         for training in recipe.trainings:
-            self._training(training, 0)
+            made = self._training(training, 0)
+            if start is not None:
+                check_start(Path(start.path), made, self._base)
 
     def select(self, runs: Sequence[Path], data: DataRecipe, folder: Path, seed: int) -> Selected:
         """See `Trainer`."""

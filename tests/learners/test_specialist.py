@@ -175,6 +175,15 @@ def test_a_second_call_selects_and_trains_nothing_again(made: Made) -> None:
 
 
 @pytest.mark.slow
+def test_a_recipe_that_cannot_go_on_from_the_champion_is_refused(made: Made) -> None:
+    _, _, specialist = made
+    check = trainer("embedded").check
+    check(read_recipe({"start": "champion"}), specialist)
+    with pytest.raises(UsageError, match=r"lora\.rank is 8, but the adapter in .* has 4"):
+        check(read_recipe({"trainings": [{"lora": {"rank": 8}}]}), specialist)
+
+
+@pytest.mark.slow
 def test_commits_carry_no_adapter_and_memory_turns_carry_the_specialists(made: Made) -> None:
     folder, _, specialist = made
     episodes = list((folder / "round-1" / "race" / "1-2" / "contender-1" / "episodes").iterdir())

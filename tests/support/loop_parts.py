@@ -69,7 +69,7 @@ class SkillTrainer:
         self.selections: list[tuple[list[Path], DataRecipe, Path, int]] = []
         self.trainings: list[tuple[Selected, dict[str, Any], Path, int, Specialist | None]] = []
 
-    def check(self, recipe: Recipe) -> None:
+    def check(self, recipe: Recipe, start: Specialist | None = None) -> None:
         for training in recipe.trainings:
             for field in training:
                 if field not in ("skill", "steps"):

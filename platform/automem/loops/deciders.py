@@ -31,6 +31,8 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 _BOUNDS = ("low", "high", "log")
+_ASKS = 50
+"""Draws from a space before it is given up."""
 
 Check = Callable[[Recipe], None]
 """Raises UsageError for a recipe that could not be carried out."""
@@ -99,13 +101,19 @@ class SearchDecider:
                     check(self._with({name: value}))
             return Decision(recipe, "the first one, as declared")
         study, known = self._study(trials)
-        # ask() draws from the sampler's own random numbers, one draw for each round so far.
-        asked = study.ask(self._distributions())
-        recipe = self._with(asked.params)
-        check(recipe)
-        values = ", ".join(f"{name}={value}" for name, value in asked.params.items())
-        how = "drawn at random" if known < self._random else "the estimator's"
-        return Decision(recipe, f"{how}, from {known} rounds: {values}")
+        wrong: UsageError | None = None
+        for _ in range(_ASKS):
+            asked = study.ask(self._distributions())
+            recipe = self._with(asked.params)
+            try:
+                check(recipe)
+            except UsageError as error:  # some values may not go together
+                wrong = error
+                continue
+            values = ", ".join(f"{name}={value}" for name, value in asked.params.items())
+            how = "drawn at random" if known < self._random else "the estimator's"
+            return Decision(recipe, f"{how}, from {known} rounds: {values}")
+        raise UsageError(f"decider.space: {_ASKS} draws gave no recipe that can be used ({wrong})")
 
     def _study(self, trials: Sequence[Trial]) -> tuple[Any, int]:
         import optuna

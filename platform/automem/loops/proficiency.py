@@ -123,7 +123,7 @@ class Loop:
     def _choose(self, number: int) -> Recipe:
         chosen = self.ledger.find(number, Chosen)
         if chosen is None:
-            decision = self._decider.choose(self.ledger.trials(), self._trainer.check)
+            decision = self._decider.choose(self.ledger.trials(), self._check)
             chosen = Chosen(decision.recipe, self._decider.name, decision.reason)
             self.ledger.add(number, chosen)
         data = chosen.recipe.data
@@ -132,6 +132,13 @@ class Loop:
             f"{len(chosen.recipe.trainings)} training(s) ({chosen.decider}: {chosen.reason})"
         )
         return chosen.recipe
+
+    def _check(self, recipe: Recipe) -> None:
+        """UsageError for a recipe that this loop could not carry out now."""
+        if len(recipe.trainings) > 1 and not self._settings.rule.race:
+            raise UsageError("two trainings need a race to choose between them: set gate.race")
+        champion = self.ledger.champion()
+        self._trainer.check(recipe, champion if recipe.start == "champion" else None)
 
     def _collect(self, number: int, recipe: Recipe, champion: Specialist | None) -> list[Path]:
         """The runs that turns are selected from."""

@@ -92,8 +92,9 @@ class Trainer(Protocol):
     platform and not the other way round. Every call goes on where a killed one stopped, and does
     nothing where its folder already holds the result."""
 
-    def check(self, recipe: Recipe) -> None:
-        """UsageError for settings that the selector or the training do not have."""
+    def check(self, recipe: Recipe, start: Specialist | None = None) -> None:
+        """UsageError for settings that the selector or the training do not have, or with which
+        training could not go on from `start`."""
         ...
 
     def select(self, runs: Sequence[Path], data: DataRecipe, folder: Path, seed: int) -> Selected:

@@ -118,6 +118,19 @@ def test_a_search_survives_recipes_outside_its_space(outside: dict[str, Any]) ->
     assert "from 2 rounds" in decision.reason
 
 
+def test_values_that_do_not_go_together_are_drawn_again() -> None:
+    for number in range(1, 6):
+        trials = [trial(n, FIRST, n / 10) for n in range(1, number + 1)]
+        decision = SearchDecider(FIRST, SPACE).choose(trials, no_second_selector)
+        assert decision.recipe.data.selector == "provenance"
+
+
+def test_a_space_without_any_recipe_that_can_be_used_is_told() -> None:
+    space = {"data.selector": ["outcome", "all"]}
+    with pytest.raises(UsageError, match=r"decider\.space: .* \(no selector '(outcome|all)'"):
+        SearchDecider(FIRST, space).choose([trial(1, FIRST, 0.1)], no_second_selector)
+
+
 def test_a_broken_number_lies_outside_a_space_of_whole_ones() -> None:
     space = {"trainings.0.epochs": {"low": 1, "high": 4}}
     trials = [trial(1, {"trainings": [{"epochs": 2.5}]}, 0.1)]

@@ -20,6 +20,7 @@ from automem.loops.deciders import Check, Decision, FixedDecider
 from automem.loops.gate import Rule, Verdict
 from automem.loops.ledger import Chosen, Closed, Compared, Ledger, Picked, Trial
 from automem.loops.proficiency import Unfinished
+from automem.loops.recipes import Recipe, Specialist
 from automem.loops.records import Records
 from automem.loops.seedbook import SeedBook
 from automem.loops.stage import Stage
@@ -265,6 +266,31 @@ def test_a_loop_killed_again_and_again_plays_no_finished_episode_twice(
     journals = list(killed.rglob("journal/*.jsonl"))
     assert len(journals) == 1 + 2 * RULE.race[-1] + 2 * RULE.pairs
     assert {path.name for path in journals} == {"0001.jsonl"}
+
+
+def test_two_trainings_without_a_race_are_refused_before_anything_is_played(
+    tmp_path: Path,
+) -> None:
+    rule = Rule(confirmations=1, alpha=0.9, pairs=4, race=(), flips=99)
+    stage = TableStage()
+    with pytest.raises(UsageError, match=r"two trainings need a race.*gate\.race"):
+        make_loop(tmp_path, recipe("good", "bad"), rule=rule, stage=stage).run()
+    assert not (tmp_path / "round-1").exists()
+    assert make_loop(tmp_path, recipe("good"), rule=rule).run().champion is not None
+
+
+def test_a_recipe_is_checked_against_the_champion_that_it_starts_from(tmp_path: Path) -> None:
+    class Strict(SkillTrainer):
+        def check(self, recipe: Recipe, start: Specialist | None = None) -> None:
+            super().check(recipe)
+            if start is not None:
+                raise UsageError(f"{start.path} has another rank")
+
+    recipes = (recipe("good"), recipe() | {"start": "champion"})
+    with pytest.raises(UsageError, match="good has another rank"):
+        make_loop(tmp_path, *recipes, trainer=Strict()).run()
+    assert Ledger(tmp_path).find(2, Chosen) is None
+    assert not (tmp_path / "round-2").exists()
 
 
 def test_what_was_said_and_decided_is_in_the_ledger(tmp_path: Path) -> None:
