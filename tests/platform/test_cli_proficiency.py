@@ -58,6 +58,10 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         ("gate.race_level=0.3", "gate: race_level must be in [0.5, 1)"),
         ("gate.flips=10", "gate: with 10 flips no result can reach"),
         ("gate.pairs=2", "with 2 pairs no result can reach"),
+        ("env.world.cards=7", "`cards` must be even"),
+        ("+report.arms.x={memory: player, player: {_target_: no.Such}}", "report.arms.x.player: "),
+        ("training_seeds=3", "training_seeds must be a list such as"),
+        ("training_seeds=[one]", "training_seeds: "),
         ("rounds=3", "raise gate.confirmations"),
         ("rounds=0", "rounds must be at least 1"),
         ("training_seeds=[1,1]", "training_seeds must name at least one seed"),
@@ -95,6 +99,9 @@ def test_a_folder_that_something_else_began_is_refused(
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.yaml").write_text("env: {name: concentration}\n")
     assert "was not begun by automem proficiency" in refused(capsys, "run.dir=other")
+    (tmp_path / "other" / "run.json").write_text("{}")
+    assert "holds a run of automem rollout" in refused(capsys, "run.dir=other", "rounds=1")
+    assert (tmp_path / "other" / "config.yaml").read_text() == "env: {name: concentration}\n"
 
 
 def test_show_prints_the_configuration_and_plays_nothing(

@@ -35,8 +35,9 @@ from automem.loops.stage import Stage, read_arm
 from automem.report import write_report
 from automem.report_parts.gather import Arm as ReportArm
 from automem.rollout.engines import SharedEngines
+from automem.rollout.guarded_world import check_world
 from automem.rollout.ray_local import connected
-from automem.rollout.run_dir import locked
+from automem.rollout.run_dir import RUN_FILE, locked
 from automem.rollout.spec import RolloutSpec
 from automem.suggest import no_such
 from automem.tracker import Tracker, open_tracker
@@ -110,6 +111,7 @@ class Parts:
                 "engine=transformers, or another engine with engine.model"
             )
         self.template: RolloutSpec = spec_from(config, config_dir)
+        check_world(self.template.world)
         self.scaffold = load_scaffold(Path(self.template.scaffold)).version
         self.base: str = plain["trainer"]["base_model"]
         self.rule = _read(Rule, plain["gate"], "gate")
@@ -140,7 +142,9 @@ class Parts:
 
 def run(parts: Parts, folder: Path) -> int:
     """The whole experiment in its folder, which is ours; the exit code."""
-    if not (folder / CONFIG_FILE).exists():
+    if (folder / RUN_FILE).exists():
+        raise UsageError(f"{folder} holds a run of automem rollout: choose another run.dir")
+    if not any(folder.glob("seed-*/*.jsonl")):  # once a loop has declared itself, it is kept
         OmegaConf.save(parts.config, folder / CONFIG_FILE)
     say = _teller(folder)
     plain: Any = OmegaConf.to_container(parts.config, resolve=True)

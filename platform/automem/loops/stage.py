@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from automem.agent.roles import AgentOptions
+from automem.engine.build import build_engine
 from automem.engine.protocol import Sampling
 from automem.errors import UsageError
 from automem.loops.recipes import Specialist
@@ -67,7 +68,16 @@ def read_arm(fields: Mapping[str, Any], name: str) -> Arm:
         msgspec.convert(arm.agent, AgentOptions, strict=False)
     except (msgspec.ValidationError, UsageError) as error:
         raise UsageError(f"{name}: {error}") from None
+    if arm.player is not None:
+        try:
+            build_engine(_scripted(arm.player))
+        except UsageError as error:
+            raise UsageError(f"{name}.player: {error}") from error
     return arm
+
+
+def _scripted(player: Mapping[str, Any]) -> dict[str, Any]:
+    return {"_target_": "automem.engine.scripted.ScriptedEngine", "player": dict(player)}
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -147,10 +157,7 @@ class Stage:
         gameplay = msgspec.structs.replace(template.gameplay, sampling=sampling)
         memory = gameplay
         if arm.player is not None:
-            engines[_PLAYER] = EngineSpec(
-                target={"_target_": "automem.engine.scripted.ScriptedEngine", "player": arm.player},
-                placement="worker",
-            )
+            engines[_PLAYER] = EngineSpec(target=_scripted(arm.player), placement="worker")
             memory = msgspec.structs.replace(gameplay, engine=_PLAYER)
             if arm.plays_alone:
                 engines, gameplay = {_PLAYER: engines[_PLAYER]}, memory
