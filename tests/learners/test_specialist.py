@@ -2,8 +2,9 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 from support.loop_parts import make_loop, small_template
 
@@ -15,10 +16,12 @@ from automem.loops.gate import Rule
 from automem.loops.ledger import Picked, Trained
 from automem.loops.proficiency import Loop
 from automem.loops.recipes import DataRecipe, Recipe, Specialist, read_recipe
-from automem.loops.stage import Stage
+from automem.loops.stage import Arm, Stage
+from automem.rollout.engines import SharedEngines
 from automem.rollout.journal import read_events
-from automem.rollout.spec import EngineSpec, RoleSpec
-from automem.seeds import SeedRange, range_of
+from automem.rollout.ray_local import connected
+from automem.rollout.spec import Deadlines, EngineSpec, RoleSpec, RolloutSpec
+from automem.seeds import SeedRange, range_of, seeds_from
 from automem.trace.events import Role, Turn
 from automem.tracker import NoTracker
 from automem_learners.adapters import read_version
@@ -96,8 +99,8 @@ def test_settings_may_be_nested(base: str) -> None:
 # The whole way, with the shipped model on small decks
 
 
-def played_loop(folder: Path) -> Loop:
-    """A loop of one round: four decks to learn from, two to race on, four to be confirmed on."""
+def real_template(placement: Literal["worker", "actor"], workers: int) -> RolloutSpec:
+    """The shipped model in both roles, on small decks."""
     engine = {
         "_target_": "automem.engine.transformers.TransformersEngine",
         "model": "embedded",
@@ -106,28 +109,26 @@ def played_loop(folder: Path) -> Loop:
         "max_batch": 8,
     }
     role = RoleSpec("base", sampling={"max_tokens": 48})
-    template = small_template()
-    for field, value in (
-        ("engines", {"base": EngineSpec(engine, placement="worker")}),
-        ("memory", role),
-        ("gameplay", role),
-        ("deadlines", type(template.deadlines)()),
-    ):
-        template = _replaced(template, field, value)
+    return msgspec.structs.replace(
+        small_template(),
+        engines={"base": EngineSpec(engine, placement=placement)},
+        memory=role,
+        gameplay=role,
+        deadlines=Deadlines(),
+        workers=workers,
+    )
+
+
+def played_loop(folder: Path) -> Loop:
+    """A loop of one round: four decks to learn from, two to race on, four to be confirmed on."""
     recipe = {"data": {"episodes": 4, "selector": "all", "amount": 24}, "trainings": [{}]}
     return make_loop(
         folder,
         recipe,
-        stage=Stage(template, None, is_shown=False),
+        stage=Stage(real_template("worker", 0), None, is_shown=False),
         trainer=trainer("embedded"),  # type: ignore[arg-type]
         rule=Rule(confirmations=1, alpha=0.9, pairs=4, race=(2,), race_level=0.99, flips=99),
     )
-
-
-def _replaced(template: Any, field: str, value: Any) -> Any:
-    import msgspec
-
-    return msgspec.structs.replace(template, **{field: value})
 
 
 @pytest.fixture(scope="module")
@@ -232,3 +233,25 @@ def test_the_bases_logits_are_the_same_to_the_bit_with_the_adapter_loaded_and_us
     before, adapted, after = asyncio.run(scores())
     assert adapted != before
     assert after == before
+
+
+@pytest.mark.slow
+def test_base_and_specialist_share_one_engine_that_outlives_their_runs(
+    made: Made, tmp_path: Path
+) -> None:
+    _, _, specialist = made
+    seeds = seeds_from(SeedRange.REPORT, 2)
+    with connected(), SharedEngines() as engines:
+        stage = Stage(real_template("actor", 1), engines, is_shown=False)
+        for name, player in (("base", None), ("specialist", specialist)):
+            played = stage.play(tmp_path / name, Arm(), player, seeds, name)
+            assert sorted(played.progressions) == seeds
+        assert len(engines._actors) == 1
+    turns = [
+        event
+        for path in (tmp_path / "specialist" / "episodes").iterdir()
+        for event in read_events(path)
+        if isinstance(event, Turn)
+    ]
+    assert {turn.adapter for turn in turns if turn.role is Role.MEMORY} == {specialist.name}
+    assert {turn.adapter for turn in turns if turn.role is Role.GAMEPLAY} == {""}
