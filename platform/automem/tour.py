@@ -14,13 +14,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.text import Text
 
 from automem.cli import INTERRUPTED
 from automem.commands.arguments import Parser
 from automem.commands.plan import fresh_dir, spec_from
-from automem.commands.play import exit_code, play_new, resume_line, shortest
+from automem.commands.play import CONFIG_FILE, exit_code, play_new, resume_line, shortest
 from automem.commands.proficiency import Parts, continue_line, play
 from automem.commands.table import Row, print_table, wide_console
 from automem.config import compose
@@ -33,6 +33,7 @@ from automem.report_parts.gather import Arm as ReportArm
 from automem.rollout.chain import iter_events
 from automem.rollout.progress import RunResult
 from automem.rollout.ray_local import connected
+from automem.rollout.run_dir import locked
 from automem.seeds import SeedRange, range_of, seeds_from
 from automem.trace.replay import Replay, find_replay
 from automem.trace.statistics import paired_difference
@@ -219,10 +220,11 @@ class Tour:
         overrides = ["experiment=tour", f"rollout.workers={self._workers}"]
         config = compose("proficiency", [*overrides, *(quick if self._is_quick else [])])
         folder = self.folder / "training"
-        folder.mkdir()
         parts = Parts(config)
         try:
-            results = play(parts, folder, self.say, NoTracker())
+            with locked(folder):
+                OmegaConf.save(config, folder / CONFIG_FILE)
+                results = play(parts, folder, self.say, NoTracker())
         except (Unfinished, InfrastructureError) as error:
             self._codes.append(1)
             self.say(f"the training did not finish: {error}\nGo on with: {continue_line(folder)}")
