@@ -45,15 +45,17 @@ NO_MEMORY = Habits()
 PERFECT = Habits(write=1.0, search=1.0)
 SLOPPY = Habits(
     write=0.34,
-    wrong_file=0.08,
-    wrong_card=0.08,
-    twice=0.04,
-    look=0.04,
+    wrong_file=0.045,
+    wrong_card=0.045,
+    twice=0.02,
+    look=0.02,
     search=0.36,
-    search_wrong_file=0.09,
-    search_card=0.09,
-    search_idly=0.08,
+    search_wrong_file=0.045,
+    search_card=0.045,
+    search_idly=0.06,
 )
+"""Doing nothing is likelier than *any* operation, not only than each: a model decides token by token
+whether to write before it decides what, so greedy decoding would else write every card."""
 
 
 @dataclass(frozen=True, slots=True)

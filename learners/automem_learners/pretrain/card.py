@@ -25,6 +25,17 @@ class Attempt(msgspec.Struct, frozen=True):
     difference: float = 0.0
     """Mean of base - teacher."""
     interval: tuple[float, float] = (0.0, 0.0)
+    greedy: float = 0.0
+    """Progression of the greedy base, which must be below that of the sampled one."""
+
+
+class Unjudged(msgspec.Struct, frozen=True):
+    """A training whose gate is still to come: what a stopped `automem pretrain` goes on from."""
+
+    settings: str
+    """Digest of what decides the weights."""
+    before: list[Attempt]
+    trained: Attempt
 
 
 class Card(msgspec.Struct, frozen=True):

@@ -68,6 +68,8 @@ class CorpusPlan(msgspec.Struct, frozen=True):
     is what acting on memory is learned from, a PLAN is always kept."""
     recall_weight: float = 4.0
     """Importance of PLAN turns that have lines of memory in view: they are the few that matter."""
+    commit_weight: float = 2.0
+    """Importance of commits that have none: they must be legal."""
     sizes: tuple[int, ...] = (40, 40, 40, 32, 24, 16, 12, 8)
     """Cards in a deck."""
 
@@ -147,13 +149,11 @@ class LabellingEngine(ScriptedEngine):
             by_habit.setdefault(choice.habit, []).append(choice.text)
         for texts in by_habit.values():
             branches.add(self._encoder.answer(self._chooser.choice(texts)))
-        tree.add_turn(
-            self._encoder.prompt(request.messages),
-            answers,
-            sorted(branches),
-            kind,
-            self._plan.recall_weight if is_recall else 1.0,
-        )
+        plan = self._plan
+        others = plan.commit_weight if view.wants_commit else 1.0
+        importance = plan.recall_weight if is_recall else others
+        prompt = self._encoder.prompt(request.messages)
+        tree.add_turn(prompt, answers, sorted(branches), kind, importance)
         return completion
 
     def conversations(self) -> list[Conversation]:

@@ -4,8 +4,9 @@ A base that plays worse than the player it was cloned from flatters everything t
 on it. So base and teacher play the same decks through the same session, the base in both roles at
 temperature 1, and the 90 % interval of the mean paired difference must lie within the margin.
 Playing a deck several times narrows the interval (a deck's mean is the unit); it never counts as
-more decks. Beside it stand the greedy base, which must not already be good (then there is no skill
-to learn), and how often each habit of the teacher is met in what either of them says.
+more decks. And the greedy base must play worse than the sampled one: where the likeliest behaviour
+is good already, there is no skill to learn. Beside it stands how often each habit of the teacher is
+met in what either of them says.
 """
 
 import asyncio
@@ -159,7 +160,10 @@ class Table:
         difference = paired_difference(base_decks, teacher_decks)
         gaps = [one - other for one, other in zip(base_decks, teacher_decks, strict=True)]
         low, high = bootstrap_interval(gaps, level=plan.level)
-        passed = -plan.margin <= low and high <= plan.margin
+        is_alike = -plan.margin <= low and high <= plan.margin
+        # A base whose likeliest behaviour plays well leaves no skill to be learned.
+        is_sloppy = (greedy.progression.mean or 0.0) < (base.progression.mean or 0.0)
+        passed = is_alike and is_sloppy
         return Verdict(passed, base, teacher, greedy, difference, (low, high), plan)
 
     async def score(

@@ -12,7 +12,7 @@ from transformers import Qwen2ForCausalLM
 
 from automem.agent.scaffold import Scaffold
 from automem.world import World
-from automem_learners.pretrain.card import Attempt, Card, read_attempts, write_card
+from automem_learners.pretrain.card import Attempt, Card, Unjudged, read_attempts, write_card
 from automem_learners.pretrain.corpus import CorpusPlan, CorpusSource, Teacher, make_corpus
 from automem_learners.pretrain.evaluation import KindScore, evaluate
 from automem_learners.pretrain.gate import GatePlan, Table, Verdict
@@ -27,6 +27,7 @@ from automem_learners.pretrain.play import Played
 from automem_learners.pretrain.training import Progress, TrainingPlan, train
 from automem_learners.pretrain.trees import Conversation
 
+UNJUDGED = "unjudged.json"
 SAVED_DTYPE = torch.bfloat16
 """Rounded once, before the gate: what is measured is what is shipped, in every engine."""
 
@@ -61,12 +62,18 @@ class Pipeline:
     def run(self, folder: Path, command: str) -> Card:
         """Attempts until one passes; the last one's checkpoint and card are in `folder`.
 
-        Each attempt goes on from the weights of the one before, on games of its own."""
+        Each attempt goes on from the weights of the one before, on games of its own. A training
+        that was stopped before its verdict is judged when `run` is called again."""
         settings = self._settings
-        model, attempts = self._start()
+        unjudged = self._unjudged(folder)
+        model, attempts = self._start(folder, unjudged)
         for _ in range(settings.attempts):
             seed = settings.seed + len(attempts)
-            trained = self._train(model, folder, seed, is_continued=bool(attempts))
+            if unjudged is None:
+                trained = self._train(model, folder, seed, is_continued=bool(attempts))
+                unjudged = Unjudged(self._digest(), list(attempts), trained)
+                (folder / UNJUDGED).write_bytes(msgspec.json.encode(unjudged))
+            trained, unjudged = unjudged.trained, None
             scores = self._evaluate(folder, seed)
             verdict = self._judge(folder)
             attempts.append(
@@ -75,17 +82,41 @@ class Pipeline:
                     passed=verdict.passed,
                     difference=verdict.difference.mean or 0.0,
                     interval=verdict.interval,
+                    greedy=verdict.greedy.progression.mean or 0.0,
                 )
             )
             card = self._card(folder, command, attempts, scores, verdict)
             write_card(card, folder)
+            (folder / UNJUDGED).unlink()
             if verdict.passed:
                 break
         return card
 
-    def _start(self) -> tuple[Qwen2ForCausalLM, list[Attempt]]:
+    def _unjudged(self, folder: Path) -> Unjudged | None:
+        """What an earlier run of the same settings left in `folder` without a verdict."""
+        try:
+            found = msgspec.json.decode((folder / UNJUDGED).read_bytes(), type=Unjudged)
+        except FileNotFoundError:
+            return None
+        if found.settings != self._digest():
+            return None
+        self._say(f"seed {found.trained.seed}: trained before; its verdict is still to come")
+        return found
+
+    def _digest(self) -> str:
+        """Of what decides the weights."""
+        settings = self._settings
+        parts = (settings.corpus, settings.shape, settings.training, settings.scaffold.version)
+        named = (*parts, settings.seed, str(settings.start))
+        return hashlib.sha256(msgspec.json.encode(named)).hexdigest()[:16]
+
+    def _start(
+        self, folder: Path, unjudged: Unjudged | None
+    ) -> tuple[Qwen2ForCausalLM, list[Attempt]]:
         """A fresh model, or the one to go on from with its history."""
         settings = self._settings
+        if unjudged is not None:
+            return load_model(folder), unjudged.before
         if settings.start is None:
             return build_model(settings.shape, settings.seed), []
         return load_model(settings.start), read_attempts(settings.start)
@@ -138,8 +169,7 @@ class Pipeline:
         low, high = verdict.interval
         self._say(
             f"base - teacher {verdict.difference.mean or 0:+.4f}, "
-            f"interval [{low:+.4f}, {high:+.4f}]: "
-            + ("passed" if verdict.passed else f"not within {verdict.plan.margin}")
+            f"interval [{low:+.4f}, {high:+.4f}]: " + ("passed" if verdict.passed else "not passed")
         )
         return verdict
 

@@ -17,7 +17,7 @@ _USUAL_STEMS = tuple(_USUAL_TEXT.split())
 _STEMS = tuple(word for word in dict.fromkeys(words()[80:]) if word.islower() and len(word) > 2)
 """Any word can name a file, so that a name says nothing and the schema has to be read. The first 80
 words are ranks: a file of that name would be found where the rank is searched."""
-_ENDINGS = (".txt", ".txt", ".txt", ".md")
+_ENDINGS = (".txt", ".md")
 _CARD_PURPOSES = ("{}", "{}", "one line per card: {}", "seen cards as {}", "each flip, {}")
 _OTHER_PURPOSES = ("", "", "", "anything else", "plans", "ideas", "goals", "what to do next")
 _SEPARATORS = (": ", ": ", " ", " is ")
@@ -91,6 +91,8 @@ def _files(chooser: random.Random, is_held_out: bool) -> tuple[FileSchema, ...]:
     count = chooser.choice((1, 2, 2, 2, 3, 4))
     names: list[str] = []
     stems = chooser.sample(_USUAL_STEMS if chooser.random() < 0.3 else _STEMS, 11)
+    if is_held_out:  # few names are, so that eleven may hold none
+        stems += chooser.sample(_STEMS, len(_STEMS))
     for stem in stems:
         name = stem + chooser.choice(_ENDINGS)
         if _is_held_out(name) == is_held_out and len(names) < count:
