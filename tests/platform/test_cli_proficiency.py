@@ -100,8 +100,10 @@ def test_a_folder_that_something_else_began_is_refused(
     (tmp_path / "other" / "config.yaml").write_text("env: {name: concentration}\n")
     assert "was not begun by automem proficiency" in refused(capsys, "run.dir=other")
     (tmp_path / "other" / "run.json").write_text("{}")
+    assert "was not begun by automem proficiency" in refused(capsys, "run.dir=other", "rounds=1")
+    (tmp_path / "other" / "config.yaml").rename(tmp_path / "other" / "kept.yaml")
     assert "holds a run of automem rollout" in refused(capsys, "run.dir=other", "rounds=1")
-    assert (tmp_path / "other" / "config.yaml").read_text() == "env: {name: concentration}\n"
+    assert (tmp_path / "other" / "kept.yaml").read_text() == "env: {name: concentration}\n"
 
 
 def test_show_prints_the_configuration_and_plays_nothing(
@@ -162,7 +164,7 @@ def test_a_loop_ends_with_one_table_and_the_same_folder_goes_on_for_nothing(
     ledger = (whole / "seed-0" / "ledger.jsonl").read_bytes()
     # the configuration's own words come from the folder
     again = ["run.dir=whole", "--config-dir", str(tmp_path / "conf")]
-    assert cli.main(["proficiency", *again]) == 0
+    assert cli.main(["proficiency", *again, "report.games=2"]) == 0
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("journal/*.jsonl")} == played
     assert (whole / "seed-0" / "ledger.jsonl").read_bytes() == ledger
 

@@ -22,7 +22,7 @@ from automem.commands.arguments import Parser
 from automem.commands.plan import RUNS, fresh_dir, spec_from
 from automem.commands.play import CONFIG_FILE, shortest
 from automem.commands.table import wide_console
-from automem.config import compose
+from automem.config import check, compose, groups, parse_overrides
 from automem.errors import AutoMemError, InfrastructureError, UsageError
 from automem.loops.deciders import Decider
 from automem.loops.experiment import Control, Experiment, Plan, Results, report_runs
@@ -47,6 +47,7 @@ EXAMPLES = [
     "automem proficiency experiment=embedded training_seeds=[0] rounds=1",
     "automem proficiency experiment=embedded learner=zero tracker=wandb",
     "automem proficiency run.dir=runs/20260101-120000-proficiency    # go on with it",
+    "automem proficiency run.dir=runs/20260101-120000-proficiency rounds=3    # add a round",
 ]
 SEEDS = "seeds.jsonl"
 
@@ -84,19 +85,23 @@ def main(argv: list[str]) -> int:
 
 
 def _config(overrides: list[str], config_dir: str | None) -> DictConfig:
-    """The composed tree; of a loop that is continued with nothing but its folder, its own."""
+    """The composed tree; of a loop that has begun, its own with the values that stand beside."""
     config = compose("proficiency", overrides, config_dir)
-    if config.run.dir and all(word.startswith("run.dir=") for word in overrides):
-        kept = Path(config.run.dir).expanduser() / CONFIG_FILE
-        if kept.is_file():
-            loaded = OmegaConf.load(kept)
-            if not isinstance(loaded, DictConfig) or "trainer" not in loaded:
-                raise UsageError(
-                    f"{config.run.dir} was not begun by automem proficiency: choose another run.dir"
-                )
-            loaded.run.dir = config.run.dir
-            return loaded
-    return config
+    kept = Path(config.run.dir or "").expanduser() / CONFIG_FILE
+    if not config.run.dir or not kept.is_file():
+        return config
+    loaded = OmegaConf.load(kept)
+    if not isinstance(loaded, DictConfig) or "trainer" not in loaded:
+        raise UsageError(
+            f"{config.run.dir} was not begun by automem proficiency: choose another run.dir"
+        )
+    parsed = parse_overrides(overrides)
+    if any(item.get_key_element() in groups(config_dir) for item in parsed):
+        return config  # the whole command again: whatever differs is told when it is compared
+    for item in parsed:
+        OmegaConf.update(loaded, item.key_or_group, item.value())
+    check(loaded)
+    return loaded
 
 
 class Parts:

@@ -231,19 +231,29 @@ class Experiment:
         self, name: str, arm: Arm, specialists: Mapping[int, Mapping[str, Specialist | None]]
     ) -> dict[int, Played]:
         """Training seed to what the arm reached; key -1 for an arm that is not trained."""
-        slug = _slug(name)
         seeds = self._report_seeds()
         if arm.memory in ("base", "player"):
-            return {-1: self._finished(name, self._folder / "arms" / slug, arm, None, seeds)}
+            return {-1: self._finished(name, self._place(name, arm, None, -1), arm, None, seeds)}
         played = {}
         for training_seed in self._plan.training_seeds:
             specialist = specialists[training_seed].get(arm.memory)
             if specialist is None and arm.memory != "champion":
                 self._say(f"{name}: training seed {training_seed} has none")
                 continue
-            folder = self.folder_of(training_seed) / "arms" / slug
-            played[training_seed] = self._finished(name, folder, arm, specialist, seeds)
+            place = self._place(name, arm, specialist, training_seed)
+            played[training_seed] = self._finished(name, place, arm, specialist, seeds)
         return played
+
+    def _place(self, name: str, arm: Arm, specialist: Specialist | None, seed: int) -> Path:
+        """Named by what plays, so that an arm is played once under however many names, and again
+        where the champion has changed since."""
+        if arm.memory == "player":
+            return self._folder / "arms" / _slug(name)
+        changes = sorted({**arm.sampling, **arm.agent}.items())
+        words = [specialist.name if specialist else BASELINE]
+        words += [f"{field} {value}" for field, value in changes]
+        root = self.folder_of(seed) if specialist else self._folder
+        return root / "arms" / _slug(" ".join(words))
 
     def _finished(
         self, name: str, folder: Path, arm: Arm, specialist: Specialist | None, seeds: list[int]

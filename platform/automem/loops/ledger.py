@@ -20,10 +20,10 @@ LEDGER = "ledger.jsonl"
 
 
 class Declared(msgspec.Struct, frozen=True, tag="declared"):
-    """The rule of the whole loop, before the first look; a continuation must declare the same."""
+    """The rule of the whole loop, before the first look; a continuation must declare the same.
+    Rounds may be added: the rule's K bounds them all."""
 
     rule: Rule
-    rounds: int
     base: str
     """The base model."""
     world: str

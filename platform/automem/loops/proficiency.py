@@ -89,9 +89,7 @@ class Loop:
         """All rounds that are not closed yet."""
         settings = self._settings
         self.ledger.declare(
-            Declared(
-                settings.rule, settings.rounds, settings.base, self._stage.world, settings.scaffold
-            )
+            Declared(settings.rule, settings.base, self._stage.world, settings.scaffold)
         )
         for number in range(1, settings.rounds + 1):
             if self.ledger.find(number, Closed) is None:

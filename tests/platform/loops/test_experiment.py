@@ -123,8 +123,9 @@ def test_arms_without_training_are_played_once_and_a_second_call_trains_nothing(
     stage, trainer = WatchedStage(), SkillTrainer()
     first = experiment(tmp_path, recipe("good"), stage=stage, trainer=trainer)
     arms = [path for path in stage.plays if "/arms/" in path]
-    assert len(arms) == len(set(arms)) == 2 + 2 * 3
-    assert sum(path.startswith(f"{tmp_path}/arms/") for path in arms) == 2
+    # the champion is round 1's specialist: one folder, in which nothing is left to play
+    assert len(set(arms)) == 2 + 2 * 2
+    assert sum(path.startswith(f"{tmp_path}/arms/") for path in set(arms)) == 2
     loops = len(trainer.trainings)
     again = experiment(tmp_path, recipe("good"), stage=stage, trainer=trainer)
     # the trainer itself does nothing where its folder holds the result: controls ask it again

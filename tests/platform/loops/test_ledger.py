@@ -20,7 +20,7 @@ from automem.loops.ledger import (
 )
 from automem.loops.recipes import Selected, read_recipe
 
-DECLARED = Declared(RULE, 2, "base", "game", "v1")
+DECLARED = Declared(RULE, "base", "game", "v1")
 GOOD = specialist("good")
 
 

@@ -123,8 +123,13 @@ def test_a_continuation_that_declares_another_rule_is_refused(tmp_path: Path) ->
     other = Rule(confirmations=4, alpha=0.9, pairs=7, race=(4,), flips=999)
     with pytest.raises(UsageError, match=r"declared rule = .*is continued with"):
         make_loop(tmp_path, recipe(), rule=other).run()
-    with pytest.raises(UsageError, match="declared rounds = 1 when it began"):
-        make_loop(tmp_path, recipe(), recipe()).run()
+
+
+def test_rounds_can_be_added_within_what_was_declared(tmp_path: Path) -> None:
+    first = make_loop(tmp_path, recipe()).run()
+    longer = make_loop(tmp_path, recipe(), recipe()).run()
+    assert longer.rounds[:1] == first.rounds
+    assert len(longer.rounds) == 2
 
 
 def test_more_rounds_than_declared_confirmations_are_refused(tmp_path: Path) -> None:
