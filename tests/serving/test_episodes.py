@@ -44,7 +44,7 @@ async def test_a_game_is_played_over_http_to_its_end(server: Server) -> None:
     episode = await server.create(world="concentration")
     table, answers = Table(), []
     await play(server, episode["id"], table, answers.append)
-    # An episode's id is drawn, and with it which open cards the player tries: it may run into the cap.
+    # An episode's id is drawn, and with it which open cards the player tries: it may hit the cap.
     reached = table.outcome["progression"]
     stop = "solved" if reached == 1.0 else "cap"
     assert reached >= 0.5
