@@ -54,8 +54,8 @@ SLOPPY = Habits(
     search_card=0.045,
     search_idly=0.06,
 )
-"""Doing nothing is likelier than *any* operation, not only than each: a model decides token by token
-whether to write before it decides what, so greedy decoding would else write every card."""
+"""Doing nothing is likelier than *any* operation, not only than each: a model decides whether to
+write before it decides what, token by token, so greedy decoding would else write every card."""
 
 
 @dataclass(frozen=True, slots=True)
