@@ -7,6 +7,7 @@ saved beside the matrices. Full fine-tuning saves a model folder instead, tokeni
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -100,7 +101,10 @@ def prepare(base: Base, recipe: Recipe, start: Path | None, dtype: torch.dtype) 
     else:
         from peft import get_peft_model
 
-        adapted = get_peft_model(model, _peft_config(model, base, recipe.lora))
+        with warnings.catch_warnings():
+            # PEFT asks transformers by an old name whether activations are recomputed.
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+            adapted = get_peft_model(model, _peft_config(model, recipe.lora))
     prepared: torch.nn.Module = adapted
     return prepared
 
@@ -168,6 +172,8 @@ def save(
     adapted: Any = model
     peft_config = adapted.peft_config["default"]
     peft_config.inference_mode = True
+    # PEFT knows the folder that the base was loaded from, and not its name.
+    peft_config.base_model_name_or_path = base.name
     peft_config.save_pretrained(str(folder))
 
 
@@ -206,7 +212,7 @@ def publish(version: AdapterVersion, made: Path, folder: Path) -> AdapterVersion
     return msgspec.structs.replace(version, path=str(target))
 
 
-def _peft_config(model: torch.nn.Module, base: Base, lora: Lora) -> Any:
+def _peft_config(model: torch.nn.Module, lora: Lora) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(
@@ -214,7 +220,6 @@ def _peft_config(model: torch.nn.Module, base: Base, lora: Lora) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=target_names(model, lora.targets),
-        base_model_name_or_path=base.name,
         task_type="CAUSAL_LM",
     )
 

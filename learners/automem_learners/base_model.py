@@ -56,7 +56,9 @@ def skeleton(base: Base) -> torch.nn.Module:
 def load_model(base: Base, dtype: torch.dtype) -> torch.nn.Module:
     """The model for training on packed rows, on the CPU (or as ZeRO 3 places it)."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # it would be drawn over the loop's own
     model = AutoModelForCausalLM.from_pretrained(
         base.location, dtype=dtype, attn_implementation=attention.NAME
     )

@@ -1,5 +1,6 @@
 """Specialists by name: the shipped one, a training's folder, any PEFT folder."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -48,3 +49,14 @@ def test_a_rollout_gives_the_specialist_the_memory_role_alone(tmp_path: Path) ->
     assert spec.memory.adapter in engine.adapters
     assert spec.gameplay.adapter is None
     assert spec.memory.sampling == spec.gameplay.sampling
+
+
+def test_the_shipped_specialist_is_the_one_on_its_card() -> None:
+    name, folder = find_adapter("shipped")
+    card = json.loads((Path(folder).parent / "adapter.json").read_bytes())
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update((Path(folder) / "adapter_model.safetensors").read_bytes())
+    assert digest.hexdigest() == card["weights"]
+    assert name.endswith(card["weights"][:8])
+    config = json.loads((Path(folder) / "adapter_config.json").read_bytes())
+    assert config["base_model_name_or_path"] == "embedded"
