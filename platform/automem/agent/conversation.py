@@ -71,11 +71,14 @@ class Conversation:
         self.messages.extend(replies)
         self._replies = len(replies)
         if self._renderer is not None and self.ids is not None:
-            ids = completion.token_ids or ()
+            ids = completion.token_ids
             is_whole = kept >= len(completion.text)
-            self._completion = (
-                list(ids) if is_whole else self._renderer.cut_ids(ids, completion.text, kept)
-            )
+            if ids is None:  # a chat engine's turn: there are no tokens to stay true to
+                self._completion = None
+            elif is_whole:
+                self._completion = list(ids)
+            else:
+                self._completion = self._renderer.cut_ids(ids, completion.text, kept)
             self._base = self.ids
             self._render()
 

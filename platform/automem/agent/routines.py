@@ -173,7 +173,12 @@ class RoutineRunner:
             )
         schema = self._schema.log if routine is Routine.LOG else self._schema.plan
         tools = self._dialect.tool_schemas(schema.ops, routine is Routine.PLAN)
-        conversation = Conversation(messages, self._roles.memory.renderer, tools)
+        roles = self._roles
+        # A script or a chat engine may keep memory for an engine that takes tokens.
+        renderer = roles.memory.renderer or (
+            roles.gameplay.renderer if routine is Routine.PLAN else None
+        )
+        conversation = Conversation(messages, renderer, tools)
         talk = Talk(routine, conversation, is_recalled=recorded is not None)
         for message in self._messages(carried):
             talk.say(message.content)
@@ -243,7 +248,7 @@ class RoutineRunner:
     async def _generate(self, talk: Talk, role: Role, step: int) -> Completion:
         binding = self._roles.binding(role)
         spec = self._spec
-        ids = talk.conversation.ids
+        ids = talk.conversation.ids if binding.renderer is not None else None
         sampling = binding.sampling
         if binding.context_tokens and ids is not None:
             room = max(1, binding.context_tokens - len(ids))
@@ -275,7 +280,7 @@ class RoutineRunner:
     ) -> Turn:
         text = self._record.recorder.text
         shared, new = talk.new_messages()
-        ids = talk.conversation.ids
+        ids = talk.conversation.ids if self._roles.binding(role).renderer is not None else None
         commits = role is Role.GAMEPLAY or self._options.protocol == "one_role"
         kept = parsed.commit.end if parsed.commit is not None and commits else parsed.kept
         return Turn(

@@ -7,6 +7,8 @@ import msgspec
 import pytest
 from support.loop_parts import small_stage, small_template, specialist
 
+from automem.commands.plan import spec_from
+from automem.config import compose
 from automem.errors import UsageError
 from automem.loops.recipes import Specialist
 from automem.loops.stage import Arm, Stage, read_arm
@@ -116,3 +118,15 @@ def test_what_is_wrong_with_an_arm_is_named(fields: dict[str, Any], told: str) -
     with pytest.raises(UsageError) as error:
         read_arm(fields, "report.arms.x")
     assert told in str(error.value)
+
+
+def test_a_script_keeps_memory_for_a_model_that_acts_by_tokens(tmp_path: Path) -> None:
+    words = ["experiment=embedded", "rollout.workers=0", "env.world.cards=8"]
+    template = msgspec.structs.replace(spec_from(compose(overrides=words)), max_steps=8)
+    arm = Arm(memory="player", player=PERFECT)
+    played = Stage(template, None, is_shown=False).play(tmp_path / "arm", arm, None, SEEDS[:1], "x")
+    assert played.summary["pending"] == 0
+    turns = events_of(tmp_path / "arm", Turn)
+    assert {turn.role for turn in turns if turn.token_ids is not None} == {Role.GAMEPLAY}
+    assert all(bool(turn.prompt_ids) == (turn.role is Role.GAMEPLAY) for turn in turns)
+    assert any(op.op.name == "SEARCH" for op in events_of(tmp_path / "arm", OpDone))
