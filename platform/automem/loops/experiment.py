@@ -209,7 +209,9 @@ class Experiment:
         settings = dict(control.settings)
         if control.matches:
             settings |= {"match": picked.selected.folder, "seed": seed}
-        data = DataRecipe(selector=control.selector, settings=settings)
+        data = DataRecipe(
+            selector=control.selector, settings=settings, episode_share=recipe.data.episode_share
+        )
         place = folder / "controls" / name
         runs = loop.runs_of(number, recipe)
         selected: Selected = self._trainer.select(runs, data, place / "selection", seed)

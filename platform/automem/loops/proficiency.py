@@ -169,7 +169,8 @@ class Loop:
         if picked is None:
             folder = self._folder / f"round-{number}" / "selection"
             selected = self._trainer.select(runs, recipe.data, folder, self._settings.seed)
-            picked = Picked(selected, len(runs))
+            episodes = sum(1 for run in runs for _ in run.glob("episodes/*"))
+            picked = Picked(selected, episodes)
             self.ledger.add(number, picked)
         selected = picked.selected
         self._say(f"  selected {selected.turns} of {selected.considered} turns: {selected.verdict}")
