@@ -1,0 +1,1 @@
+"""Reviewers: who reads whole episodes and proposes how a scaffold should change."""
