@@ -5,25 +5,21 @@ the same `run.dir` goes on where it was stopped or killed, from the settings tha
 """
 
 import shlex
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from automem.agent.scaffold import load_scaffold
 from automem.cli import INTERRUPTED, PENDING, say_error
 from automem.commands.arguments import Parser
+from automem.commands.loop_config import begun_or_new, built, struct_of, teller, value_of
 from automem.commands.plan import RUNS, fresh_dir, spec_from
 from automem.commands.play import CONFIG_FILE, shortest
 from automem.commands.table import wide_console
-from automem.config import check, compose, groups, parse_overrides
-from automem.errors import AutoMemError, InfrastructureError, UsageError
+from automem.errors import InfrastructureError, UsageError
 from automem.loops.deciders import Decider
 from automem.loops.experiment import Control, Experiment, Plan, Results, report_runs
 from automem.loops.gate import Rule
@@ -39,7 +35,6 @@ from automem.rollout.guarded_world import check_world
 from automem.rollout.ray_local import connected
 from automem.rollout.run_dir import RUN_FILE, locked
 from automem.rollout.spec import RolloutSpec
-from automem.suggest import no_such
 from automem.tracker import Tracker, open_tracker
 
 EXAMPLES = [
@@ -63,7 +58,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--config-dir", metavar="DIR", help="your own tree, searched first")
     parser.add_argument("--show", action="store_true", help="print the configuration and stop")
     options = parser.parse_intermixed_args(argv)
-    config = _config(options.overrides, options.config_dir)
+    config = begun_or_new("proficiency", "trainer", options.overrides, options.config_dir)
     if options.show:
         print(OmegaConf.to_yaml(config, resolve=True), end="")
         return 0
@@ -84,26 +79,6 @@ def main(argv: list[str]) -> int:
         return INTERRUPTED
 
 
-def _config(overrides: list[str], config_dir: str | None) -> DictConfig:
-    """The composed tree; of a loop that has begun, its own with the values that stand beside."""
-    config = compose("proficiency", overrides, config_dir)
-    kept = Path(config.run.dir or "").expanduser() / CONFIG_FILE
-    if not config.run.dir or not kept.is_file():
-        return config
-    loaded = OmegaConf.load(kept)
-    if not isinstance(loaded, DictConfig) or "trainer" not in loaded:
-        raise UsageError(
-            f"{config.run.dir} was not begun by automem proficiency: choose another run.dir"
-        )
-    parsed = parse_overrides(overrides)
-    if any(item.get_key_element() in groups(config_dir) for item in parsed):
-        return config  # the whole command again: whatever differs is told when it is compared
-    for item in parsed:
-        OmegaConf.update(loaded, item.key_or_group, item.value())
-    check(loaded)
-    return loaded
-
-
 class Parts:
     """The configuration as plain data and live parts; UsageError for whatever is wrong with it."""
 
@@ -119,17 +94,17 @@ class Parts:
         check_world(self.template.world)
         self.scaffold = load_scaffold(Path(self.template.scaffold)).version
         self.base: str = plain["trainer"]["base_model"]
-        self.rule = _read(Rule, plain["gate"], "gate")
-        self.rounds: int = _value(int, plain["rounds"], "rounds")
-        self.trainer: Trainer = _built(plain["trainer"], "trainer")
-        self.decider: Decider = _built(plain["decider"], "decider")
+        self.rule = struct_of(Rule, plain["gate"], "gate")
+        self.rounds: int = value_of(int, plain["rounds"], "rounds")
+        self.trainer: Trainer = built(plain["trainer"], "trainer", is_recursive=False)
+        self.decider: Decider = built(plain["decider"], "decider")
         arms = plain["report"]["arms"] or {}
         self.plan = Plan(
-            training_seeds=_value(tuple[int, ...], plain["training_seeds"], "training_seeds"),
-            games=_value(int, plain["report"]["games"], "report.games"),
+            training_seeds=value_of(tuple[int, ...], plain["training_seeds"], "training_seeds"),
+            games=value_of(int, plain["report"]["games"], "report.games"),
             arms={name: read_arm(arm or {}, f"report.arms.{name}") for name, arm in arms.items()},
             controls={
-                name: _read(Control, fields, f"controls.{name}")
+                name: struct_of(Control, fields, f"controls.{name}")
                 for name, fields in (plain["controls"] or {}).items()
             },
         )
@@ -151,7 +126,7 @@ def run(parts: Parts, folder: Path) -> int:
         raise UsageError(f"{folder} holds a run of automem rollout: choose another run.dir")
     if not any(folder.glob("seed-*/*.jsonl")):  # once a loop has declared itself, it is kept
         OmegaConf.save(parts.config, folder / CONFIG_FILE)
-    say = _teller(folder)
+    say = teller(folder)
     plain: Any = OmegaConf.to_container(parts.config, resolve=True)
     tracker = open_tracker(plain["tracker"], folder, plain)
     results = play(parts, folder, say, tracker)
@@ -191,43 +166,3 @@ def play(
 def continue_line(folder: Path) -> str:
     """The command that goes on."""
     return f"automem proficiency run.dir={shlex.quote(str(shortest(folder)))}"
-
-
-def _teller(folder: Path) -> Callable[[str], None]:
-    """Says lines on the terminal and in `log.txt`, with the time since it began."""
-    began = time.monotonic()
-    path = folder / "log.txt"
-
-    def say(text: str) -> None:
-        line = f"{time.monotonic() - began:6.0f} s  {text}"
-        print(line, flush=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-
-    return say
-
-
-def _value(kind: Any, value: Any, name: str) -> Any:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{name}: {error}, got {value!r}") from None
-
-
-def _read(kind: type[Any], fields: dict[str, Any], name: str) -> Any:
-    for field in fields:
-        if field not in kind.__struct_fields__:
-            raise UsageError(no_such(f"field of {name}", str(field), kind.__struct_fields__))
-    try:
-        return msgspec.convert(fields, kind)
-    except (msgspec.ValidationError, UsageError) as error:
-        raise UsageError(f"{name}: {error}") from None
-
-
-def _built(fields: dict[str, Any], name: str) -> Any:
-    try:
-        return instantiate(fields, _convert_="all", _recursive_=name != "trainer")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, AutoMemError):
-            raise error.__cause__ from error
-        raise UsageError(f"{name} {fields.get('_target_')}: {error}") from error
