@@ -6,7 +6,7 @@ A session reads the same files step after step; opening one to look at its statu
 
 import os
 import time
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Signature: TypeAlias = tuple[int, int, int, int]
 """Inode, size, times of content and inode: changes whenever the file does."""
@@ -19,6 +19,13 @@ _KEPT_BYTES = 262_144
 """Of all files together: hundreds of sessions share a machine."""
 
 
+class _Kept(NamedTuple):
+    signature: Signature
+    data: bytes
+    is_settled: bool
+    """Whether the file had been left alone for so long that another change will show."""
+
+
 def signature_of(status: os.stat_result) -> Signature:
     """What changes whenever the file does."""
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
@@ -28,33 +35,35 @@ class ContentCache:
     """By file name."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[Signature, bytes]] = {}
+        self._kept: dict[str, _Kept] = {}
         self._bytes = 0
 
-    def get(self, name: str, status: os.stat_result) -> bytes | None:
-        """The content that `put` was given when the file had this status."""
+    def get(self, name: str, signature: Signature, may_be_unsettled: bool = False) -> bytes | None:
+        """The content that `put` was given when the file had this signature.
+
+        Content of a file that had just been changed counts only where `may_be_unsettled`: within
+        one operation, whose neighbours nobody guards it against."""
         entry = self._kept.get(name)
         if entry is None:
             return None
-        if entry[0] == signature_of(status):
-            return entry[1]
-        self._forget(name)
-        return None
+        if entry.signature != signature:
+            self.forget(name)
+            return None
+        return entry.data if entry.is_settled or may_be_unsettled else None
 
     def put(self, name: str, status: os.stat_result, data: bytes) -> None:
-        """Keep `data`, read from a file that had this status before; one that is too large or was
-        changed too recently is not kept."""
-        self._forget(name)
+        """Keep `data`, read from a file that had this status before, unless it is too large."""
+        self.forget(name)
         if len(data) > _KEPT_BYTES or len(data) != status.st_size:
             return
-        if time.time_ns() - max(status.st_ctime_ns, status.st_mtime_ns) < _SETTLED_NS:
-            return
         while self._bytes + len(data) > _KEPT_BYTES:
-            self._forget(next(iter(self._kept)))
-        self._kept[name] = signature_of(status), data
+            self.forget(next(iter(self._kept)))
+        age = time.time_ns() - max(status.st_ctime_ns, status.st_mtime_ns)
+        self._kept[name] = _Kept(signature_of(status), data, age >= _SETTLED_NS)
         self._bytes += len(data)
 
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
+        """Give the memory back: the file was changed."""
         entry = self._kept.pop(name, None)
         if entry is not None:
-            self._bytes -= len(entry[1])
+            self._bytes -= len(entry.data)

@@ -4,8 +4,12 @@ Pure functions over text; nothing here knows a disk. Folding `apply_edit` over a
 memory folder back, so an edit that does not fit its text is a corrupt record: StoreError.
 """
 
+from typing import TypeAlias
+
 from automem.errors import StoreError
 from automem.memory.ops import Edit
+
+Part: TypeAlias = bytes | memoryview
 
 
 def apply_edit(text: str | None, edit: Edit) -> str | None:
@@ -35,22 +39,33 @@ def _check_range(edit: Edit, length: int) -> None:
 
 def apply_edit_to_bytes(data: bytes | None, edit: Edit) -> bytes | None:
     """`apply_edit` on UTF-8, without encoding what the edit leaves alone."""
+    parts = edited_parts(data, edit)
+    return None if parts is None else b"".join(parts)
+
+
+def edited_parts(data: bytes | None, edit: Edit) -> tuple[Part, ...] | None:
+    """The file's UTF-8 after `edit`, in parts that are not put together: a large file is written
+    from where it lies. None and errors as `apply_edit`."""
     if data is None or edit.creates or edit.deletes:
         text = apply_edit(None if data is None else data.decode(), edit)
-        return None if text is None else text.encode()
-    end = edit.start + edit.removed
+        return None if text is None else (text.encode(),)
     if data.isascii():
+        start_byte, end_byte = edit.start, edit.start + edit.removed
         _check_range(edit, len(data))
-        return data[: edit.start] + edit.inserted.encode() + data[end:]
-    text = data.decode()
+    else:
+        start_byte, end_byte = _byte_range(data, edit)
+    view = memoryview(data)
+    return view[:start_byte], edit.inserted.encode(), view[end_byte:]
+
+
+def _byte_range(data: bytes, edit: Edit) -> tuple[int, int]:
+    text, end = data.decode(), edit.start + edit.removed
     _check_range(edit, len(text))
     if edit.start + end > len(text):  # the part behind the change is the shorter one
         end_byte = len(data) - len(text[end:].encode())
-        start_byte = end_byte - len(text[edit.start : end].encode())
-    else:
-        start_byte = len(text[: edit.start].encode())
-        end_byte = start_byte + len(text[edit.start : end].encode())
-    return data[:start_byte] + edit.inserted.encode() + data[end_byte:]
+        return end_byte - len(text[edit.start : end].encode()), end_byte
+    start_byte = len(text[: edit.start].encode())
+    return start_byte, start_byte + len(text[edit.start : end].encode())
 
 
 def edit_between(file: str, old: str | None, new: str | None) -> Edit | None:

@@ -10,17 +10,19 @@ same for everyone who reads the file.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from automem.memory.edits import apply_edit_to_bytes, edit_at, edit_between
 from automem.memory.lines import (
     Page,
     ResultLimits,
+    count_characters,
     count_lines,
     find_lines,
     first_lines,
     last_lines,
+    lines_starting,
 )
 from automem.memory.names import OpRefused
 from automem.memory.ops import (
@@ -111,12 +113,8 @@ class Executor:
         keyword = self._keyword(op)
         page = Page(self._limits)
         unreadable: list[str] = []
-        for file in self._files(op.file):
-            try:
-                data = self._present(file)
-            except OpRefused:
-                if op.file != EVERY_FILE:
-                    raise
+        for file, data in self._contents(op.file):
+            if data is None:
                 unreadable.append(file)
                 continue
             found, total = find_lines(data, keyword, page.lines_left, page.chars_left, self._lower)
@@ -142,12 +140,9 @@ class Executor:
     def _count(self, op: Count) -> OpResult:
         keyword = self._keyword(op)
         total = 0
-        for file in self._files(op.file):
-            try:
-                total += find_lines(self._present(file), keyword, 0, lower=self._lower)[1]
-            except OpRefused:
-                if op.file != EVERY_FILE:
-                    raise
+        for _, data in self._contents(op.file):
+            if data is not None:
+                total += find_lines(data, keyword, 0, lower=self._lower)[1]
         return OpResult(OpStatus.OK if total else OpStatus.EMPTY, str(total))
 
     def _list(self) -> OpResult:
@@ -171,10 +166,11 @@ class Executor:
             raise OpRefused(f"{op.name} looks at single lines; give one line of the keyword")
         return op.keyword
 
-    def _files(self, file: str) -> list[str]:
+    def _contents(self, file: str) -> Iterable[tuple[str, bytes | None]]:
+        """Name and content; None for one of all files that cannot be read."""
         if file == EVERY_FILE:
-            return [info.name for info in self._sandbox.listing()]
-        return [file]
+            return self._sandbox.read_every()
+        return [(file, self._present(file))]
 
     # Writing
 
@@ -202,7 +198,7 @@ class Executor:
         text = _plain_newlines(op.text)
         if not text.strip():
             raise OpRefused("APPEND needs a text; give the line to add")
-        return _added(op.file, self._sandbox.find_text(op.file), text)
+        return _added(op.file, self._sandbox.read_bytes(op.file), text)
 
     def _write(self, op: Write) -> Edit | None:
         text = _plain_newlines(op.text)
@@ -228,32 +224,34 @@ class Executor:
             )
         start = key + separator
         line = start + value.removesuffix("\n")
-        text = self._sandbox.find_text(op.file)
-        spans = _lines_starting(text or "", start)
-        if text is None or not spans:
-            return _added(op.file, text, line)
+        data = self._sandbox.read_bytes(op.file)
+        spans = lines_starting(data or b"", _encoded(start))
+        if data is None or not spans:
+            return _added(op.file, data, line)
         # Lines between duplicates stay; the first duplicate is set, the others go.
         between = [
-            text[end + 1 : begin].removesuffix("\n")
+            data[end + 1 : begin].decode().removesuffix("\n")
             for (_, end), (begin, _) in pairwise(spans)
             if begin > end + 1
         ]
-        old, new = text[spans[0][0] : spans[-1][1]], "\n".join([line, *between])
-        return None if old == new else edit_at(op.file, spans[0][0], old, new)
+        old, new = data[spans[0][0] : spans[-1][1]].decode(), "\n".join([line, *between])
+        if old == new:
+            return None
+        return edit_at(op.file, count_characters(data, spans[0][0]), old, new)
 
     def _replace(self, op: Replace) -> Edit | None:
         old, new = _plain_newlines(op.old), _plain_newlines(op.new)
         if not old:
             raise OpRefused("REPLACE needs the text to replace; READ shows what is there")
-        text = self._present(op.file).decode()
-        start = text.find(old)
+        data, sought = self._present(op.file), _encoded(old)
+        start = data.find(sought)
         if start < 0:
             raise OpRefused(f"that text is not in {op.file}; SEARCH or READ shows what is there")
-        if text.find(old, start + 1) >= 0:
+        if data.find(sought, start + 1) >= 0:
             raise OpRefused(
                 f"that text is in {op.file} more than once; give more of the line around it"
             )
-        return None if old == new else edit_at(op.file, start, old, new)
+        return None if old == new else edit_at(op.file, count_characters(data, start), old, new)
 
     def _delete(self, op: Delete) -> Edit:
         if not self._sandbox.exists(op.file):
@@ -319,6 +317,11 @@ def _plain_newlines(text: str) -> str:
     return text.replace("\r\n", "\n") if "\r" in text else text
 
 
+def _encoded(sought: str) -> bytes:
+    """UTF-8 to look for; half a surrogate pair is in no file."""
+    return sought.encode(errors="surrogatepass")
+
+
 def _check_characters(text: str) -> None:
     if text.isascii():  # five times as fast as the pattern
         data = text.encode()
@@ -329,27 +332,15 @@ def _check_characters(text: str) -> None:
         raise OpRefused("the text holds a control character; write plain text")
 
 
-def _added(file: str, text: str | None, addition: str) -> Edit:
+def _added(file: str, data: bytes | None, addition: str) -> Edit:
     """The edit that puts `addition` on lines of its own at the end."""
     if not addition.endswith("\n"):
         addition += "\n"
-    if text is None:
+    if data is None:
         return Edit(file, inserted=addition, creates=True)
-    if text and not text.endswith("\n"):
+    if data and not data.endswith(b"\n"):
         addition = "\n" + addition
-    return Edit(file, start=len(text), inserted=addition)
-
-
-def _lines_starting(text: str, start: str) -> list[tuple[int, int]]:
-    """Where lines beginning with `start` begin and end (before their newline)."""
-    spans: list[tuple[int, int]] = []
-    position = 0 if text.startswith(start) else text.find("\n" + start) + 1
-    while position or (not spans and text.startswith(start)):
-        end = text.find("\n", position)
-        end = len(text) if end < 0 else end
-        spans.append((position, end))
-        position = text.find("\n" + start, end) + 1
-    return spans
+    return Edit(file, start=count_characters(data, len(data)), inserted=addition)
 
 
 def _stem(name: str) -> str:

@@ -24,6 +24,9 @@ _LARGE = 4_000
 
 _NEWLINE = ord("\n")
 
+_FIRST_BYTES = -64
+"""Continuing bytes of UTF-8 are 0x80 to 0xBF: less than this as signed numbers."""
+
 
 class ResultLimits(msgspec.Struct, frozen=True):
     """Caps of one operation's result."""
@@ -43,6 +46,26 @@ def count_newlines(data: bytes, start: int, end: int) -> int:
         return data.count(b"\n", start, end)
     part = numpy.frombuffer(data, numpy.uint8, end - start, start)
     return int(numpy.count_nonzero(part == _NEWLINE))
+
+
+def count_characters(data: bytes, end: int) -> int:
+    """Characters in `data[:end]`, which is UTF-8: every byte but the continuing ones begins one."""
+    if data.isascii():
+        return end
+    part = numpy.frombuffer(data, numpy.int8, end)
+    return int(numpy.count_nonzero(part >= _FIRST_BYTES))
+
+
+def lines_starting(data: bytes, start: bytes) -> list[tuple[int, int]]:
+    """Where the lines that begin with `start` begin and end (before their newline), in bytes."""
+    spans: list[tuple[int, int]] = []
+    position = 0 if data.startswith(start) else data.find(b"\n" + start) + 1
+    while position or (not spans and data.startswith(start)):
+        end = data.find(b"\n", position)
+        end = len(data) if end < 0 else end
+        spans.append((position, end))
+        position = data.find(b"\n" + start, end) + 1
+    return spans
 
 
 def first_lines(data: bytes, limit: int) -> Iterator[NumberedLine]:

@@ -11,10 +11,12 @@ change beneath it; with `fsync` there is no spare.
 import itertools
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 
 from automem.crash import crash_point
 from automem.memory.beneath import exchange_names
+from automem.memory.edits import Part
 
 TEMPORARY = ".automem-tmp-"
 """How unfinished files begin: no memory file can have such a name."""
@@ -34,12 +36,14 @@ class Replacer:
         self._serial = itertools.count()
         self._spare: str | None = None
 
-    def replace(self, root: int, folder: int, file: str, data: bytes) -> None:
-        """Make `data` the content of `file` in `folder`, which is `root` or lies beneath it."""
-        is_large = len(data) >= _SPARE_BYTES and not self._fsync
+    def replace(self, root: int, folder: int, file: str, parts: Sequence[Part]) -> int:
+        """Make `parts` the content of `file` in `folder`, which is `root` or lies beneath it; its
+        size in bytes."""
+        size = sum(map(len, parts))
+        is_large = size >= _SPARE_BYTES and not self._fsync
         temporary, descriptor = (self._take_spare(root) if is_large else None) or self._create(root)
         try:
-            self._fill(descriptor, data)
+            self._fill(descriptor, parts, size)
             crash_point("rename.before")
             self._put_in_place(root, temporary, folder, file, is_large)
             crash_point("rename.after")
@@ -48,6 +52,7 @@ class Replacer:
                 os.unlink(temporary, dir_fd=root)
             self.drop_spare(root)  # the disk may be full
             raise
+        return size
 
     def drop_spare(self, root: int) -> None:
         """Remove the spare, if there is one."""
@@ -74,13 +79,15 @@ class Replacer:
         name = f"{TEMPORARY}{os.getpid()}-{next(self._serial)}"
         return name, os.open(name, _FRESH_FLAGS, 0o600, dir_fd=root)
 
-    def _fill(self, descriptor: int, data: bytes) -> None:
-        """Write `data` over whatever the file holds, and close it."""
+    def _fill(self, descriptor: int, parts: Sequence[Part], size: int) -> None:
+        """Write `parts` over whatever the file holds, and close it."""
         try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(descriptor, left) :]
-            os.ftruncate(descriptor, len(data))
+            written = os.writev(descriptor, parts)
+            if written < size:  # a full disk answers so, before it says why
+                left = memoryview(b"".join(parts))[written:]
+                while left:
+                    left = left[os.write(descriptor, left) :]
+            os.ftruncate(descriptor, size)
             if self._fsync:
                 os.fsync(descriptor)
         finally:

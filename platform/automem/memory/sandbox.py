@@ -13,7 +13,7 @@ processes of the same user that edit files in place while an operation runs, and
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from automem.memory.beneath import (
     remove_entry,
 )
 from automem.memory.contents import ContentCache, Signature, signature_of
-from automem.memory.edits import apply_edit_to_bytes
+from automem.memory.edits import Part, edited_parts
 from automem.memory.lines import count_lines
 from automem.memory.names import MAX_DEPTH, OpRefused, check_name, is_valid_part
 from automem.memory.ops import Edit
@@ -141,6 +141,19 @@ class Sandbox:
         self._seen = found
         return [found[name][1] for name in sorted(found)]
 
+    def read_every(self) -> Iterator[tuple[str, bytes | None]]:
+        """Name and content of every memory file, as `read_bytes`; None where that refuses.
+
+        What is known of a file that the listing finds unchanged is not opened again."""
+        for info in self.listing():
+            data = self._contents.get(info.name, self._seen[info.name][0])
+            if data is None:
+                with suppress(OpRefused):
+                    data = self.read_bytes(info.name) or b""
+            elif not _is_text(data):
+                data = None
+            yield info.name, data
+
     def sizes(self) -> dict[str, int]:
         """Bytes per file, for the quota: what was here when the folder was opened and what was
         written since, not what others put in it."""
@@ -162,9 +175,9 @@ class Sandbox:
         if edit.deletes:
             self._delete(name)
             return
-        data = apply_edit_to_bytes(self.read_bytes(name), edit)
-        if data is not None:
-            self._write(name, data)
+        parts = edited_parts(self._read_raw(name, is_planned=True), edit)
+        if parts is not None:
+            self._write(name, parts)
 
     def rebuild(self, files: Mapping[str, str]) -> None:
         """Make the folder hold exactly `files` (name to text), whatever lies in it now.
@@ -182,7 +195,7 @@ class Sandbox:
             raise _failure("empty", "the memory folder", error) from error
         self._seen, self._sizes = {}, {}
         for name, text in files.items():
-            self._write(name, text.encode())
+            self._write(name, (text.encode(),))
 
     # Inside
 
@@ -201,13 +214,14 @@ class Sandbox:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a plain file here"
         raise OpRefused(f"{name} is {kind}; use another name")
 
-    def _read_raw(self, name: str) -> bytes | None:
+    def _read_raw(self, name: str, is_planned: bool = False) -> bytes | None:
+        """Content of a file; `is_planned`: as it was read when the edit at hand was planned."""
         opened = self._open_file(name)
         if opened is None:
             return None
         descriptor, status = opened
         try:
-            data = self._contents.get(name, status)
+            data = self._contents.get(name, signature_of(status), is_planned)
             if data is not None:
                 return data
             if status.st_size > self.quota.file_bytes:
@@ -257,15 +271,16 @@ class Sandbox:
                 lines = count_lines(self._read_raw(name) or b"")
         return FileInfo(name, lines, status.st_size)
 
-    def _write(self, name: str, data: bytes) -> None:
+    def _write(self, name: str, parts: Sequence[Part]) -> None:
         folder, _, file = name.rpartition("/")
         self._seen.pop(name, None)
         try:
             with self._made_folder(folder) as descriptor:
-                self._replacer.replace(self._root, descriptor, file, data)
+                size = self._replacer.replace(self._root, descriptor, file, parts)
         except OSError as error:
             raise _failure("write", name, error) from error
-        self._sizes[name] = len(data)
+        self._contents.forget(name)
+        self._sizes[name] = size
 
     def _delete(self, name: str) -> None:
         """Remove a file, and the folders that it leaves empty."""
@@ -325,6 +340,16 @@ class Sandbox:
             return
         old, self._root = self._root, open_root(self._path)
         os.close(old)
+
+
+def _is_text(data: bytes) -> bool:
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _decode(name: str, data: bytes) -> str:

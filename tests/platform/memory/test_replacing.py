@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from automem.errors import StoreError
-from automem.memory.contents import ContentCache
+from automem.memory.contents import ContentCache, signature_of
 from automem.memory.ops import Edit
 from automem.memory.sandbox import Sandbox
 
@@ -90,10 +90,16 @@ def test_a_write_that_fails_keeps_the_old_text_and_gives_the_spare_back(
 ) -> None:
     append(sandbox, "a.txt", "1\n")
 
+    real_writev = os.writev
+
+    def fills_the_disk(descriptor: int, parts: list[bytes]) -> int:
+        return real_writev(descriptor, [parts[0][:1000]])
+
     def full(descriptor: int, data: object) -> int:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", fills_the_disk)
         patch.setattr(os, "write", full)
         with pytest.raises(StoreError, match="No space left"):
             append(sandbox, "a.txt", "2\n")
@@ -119,6 +125,20 @@ def test_a_settled_file_is_read_once(sandbox: Sandbox, monkeypatch: pytest.Monke
     assert sandbox.read_text("a.txt") == LARGE
 
 
+def test_an_operation_is_applied_to_what_it_was_planned_on_without_reading_it_again(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sandbox.read_text("a.txt") == LARGE
+
+    def refuse(descriptor: int, size: int) -> bytes:
+        raise AssertionError("the file was read twice")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "read", refuse)
+        sandbox.apply(Edit("a.txt", start=0, removed=1, inserted="9"))
+    assert sandbox.read_text("a.txt") == "9" + LARGE[1:]
+
+
 def wait_until_kept(sandbox: Sandbox, name: str) -> None:
     """Until the file's times are old enough to tell every later change."""
     deadline = time.monotonic() + 10
@@ -132,10 +152,10 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first(tmp_path: Path) -> No
         path.write_bytes(b"x" * 100_000)
     cache, deadline = ContentCache(), time.monotonic() + 10
     cache.put("c", paths[2].stat(), paths[2].read_bytes())
-    assert cache.get("c", paths[2].stat()) is None, "changed just now"
-    while cache.get("c", paths[2].stat()) is None:
+    assert cache.get("c", signature_of(paths[2].stat())) is None, "changed just now"
+    while cache.get("c", signature_of(paths[2].stat())) is None:
         assert time.monotonic() < deadline
         for path in paths:
             cache.put(path.name, path.stat(), path.read_bytes())
-    kept = [cache.get(path.name, path.stat()) is not None for path in paths]
+    kept = [cache.get(path.name, signature_of(path.stat())) is not None for path in paths]
     assert kept == [False, True, True]
