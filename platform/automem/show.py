@@ -20,7 +20,7 @@ from automem.memory.ops import READING, Op, OpStatus
 from automem.rollout.chain import iter_events
 from automem.suggest import no_such
 from automem.trace.credit import Retrieval
-from automem.trace.events import CommitSource, StopReason
+from automem.trace.events import TOOL_CAUSE, CommitSource, StopReason
 from automem.trace.provenance import Change
 from automem.trace.story import DoneOp, Told, ToldStep, ToldTurn, tell
 
@@ -169,7 +169,8 @@ def _print_step(step: ToldStep, prompts: bool, console: Console) -> None:
     same = "" if step.observed.changed else "  (as before)"
     _print_titled("observation" + same, Text(_clean(step.observation)), console)
     for cause, change in step.own_changes:
-        console.print(f"the scaffold changed memory: {cause}", style="magenta", markup=False)
+        who = "a caller" if cause == TOOL_CAUSE else "the scaffold"
+        console.print(f"{who} changed memory: {cause}", style="magenta", markup=False)
         _print_change(change, console)
     for turn in step.turns:
         _print_turn(turn, prompts, console, step.retrievals)

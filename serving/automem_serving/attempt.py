@@ -12,10 +12,13 @@ import asyncio
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from automem.errors import InfrastructureError, PlayerError, StoreError
+from automem.memory.dialects.memory_tool import MemoryTool
+from automem.memory.execute import Executor
 from automem.memory.sandbox import Sandbox
 from automem.rollout import lease as leases
 from automem.rollout.chain import journal_epochs
@@ -31,8 +34,20 @@ from automem.trace.events import (
     Observed,
     Outcome,
     StopReason,
+    ToolUsed,
 )
-from automem_serving.journals import Answer, answer_of, observed_steps
+from automem_serving.journals import Answer, answer_of, observed_steps, used_tools
+from automem_serving.problems import ApiError
+from automem_serving.store import command_digest
+
+
+class ToolAnswer(msgspec.Struct, frozen=True):
+    """What a command of the memory tool is answered with."""
+
+    text: str
+    """As the tool's documentation words it: for the model that gave the command."""
+    is_error: bool = False
+    changed_files: tuple[str, ...] = ()
 
 
 class ActRecorder:
@@ -131,6 +146,28 @@ class Attempt:
             raise StoreError(f"step {step} has no end in the journal")
         return answer
 
+    def use_tool(self, command: dict[str, Any], key: str) -> ToolAnswer:
+        """Carry out a command of the memory tool, between two acts; one that changes memory is
+        journalled first. A bad command is answered with an error text and changes nothing.
+
+        InfrastructureError: close this attempt and open another."""
+        assert self._sandbox is not None, "the episode is open"
+        planned = MemoryTool(self._sandbox, Executor(self._sandbox)).run(command)
+        if planned.edits:
+            used = ToolUsed(
+                step=self.step,
+                command=str(command.get("command")),
+                answer=planned.text,
+                edits=list(planned.edits),
+                chain="",
+                key=key,
+                body=command_digest(command) if key else "",
+                time=round(time.time(), 3),
+            )
+            self._session.change_from_outside(used)
+            return _tool_answer(used)
+        return ToolAnswer(planned.text, planned.is_error)
+
     def record_failure(self, error: InfrastructureError) -> None:
         """Leave the failure in the trace, as far as the journal still takes anything."""
         if self._journal is not None:
@@ -187,6 +224,25 @@ class Attempt:
         """Tables, memory and the done mark, as every finished episode has them."""
         tables = self.directory.parents[1] / "tables"
         await asyncio.to_thread(finish_episode, self.directory, tables, self.lease, files)
+
+
+def recorded_tool_answer(directory: Path, key: str, command: dict[str, Any]) -> ToolAnswer | None:
+    """What a command under this key was answered with when it changed memory; None where none
+    did. 422 where it was another command."""
+    used = next((one for one in used_tools(directory) if one.key == key), None)
+    if used is None:
+        return None
+    if used.body != command_digest(command):
+        raise ApiError(
+            422,
+            "idempotency_key_reused",
+            "this Idempotency-Key was sent with another command; use a new key",
+        )
+    return _tool_answer(used)
+
+
+def _tool_answer(used: ToolUsed) -> ToolAnswer:
+    return ToolAnswer(used.answer, changed_files=tuple(sorted({e.file for e in used.edits})))
 
 
 def _failed(step: int, error: InfrastructureError | PlayerError, is_infrastructure: bool) -> Failed:

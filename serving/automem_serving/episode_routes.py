@@ -8,9 +8,10 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from automem_serving.access import Caller
+from automem_serving.acts import Act
 from automem_serving.context import Context
 from automem_serving.diffs import changed_files, unified_diff
-from automem_serving.episodes import Act, EpisodeState
+from automem_serving.episodes import EpisodeState
 from automem_serving.problems import ApiError, not_found
 from automem_serving.schemas import (
     ActRequest,
@@ -21,6 +22,8 @@ from automem_serving.schemas import (
     FileDiff,
     MemoryBody,
     MemoryFile,
+    ToolAnswerBody,
+    ToolRequest,
 )
 
 Key = Annotated[
@@ -94,6 +97,22 @@ def episode_routes(context: Context) -> APIRouter:
                 "act", usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens
             )
         return AnswerBody(**msgspec.to_builtins(answer))
+
+    @router.post("/{episode}/tools/memory")
+    async def use_memory_tool(
+        episode: EpisodeId, body: ToolRequest, who: Acting, response: Response, key: Key = ""
+    ) -> ToolAnswerBody:
+        """A command of the `memory_20250818` tool on the episode's memory, between two acts."""
+        answer, is_replayed = await service.use_tool(
+            who.tenant, episode, body.command_fields(), key
+        )
+        response.headers["Idempotent-Replayed"] = "true" if is_replayed else "false"
+        return ToolAnswerBody(
+            episode=episode,
+            content=answer.text,
+            is_error=answer.is_error,
+            changed_files=list(answer.changed_files),
+        )
 
     @router.get("/{episode}/memory")
     async def get_memory(episode: EpisodeId, who: Acting) -> MemoryBody:

@@ -12,17 +12,19 @@ Give `step`, then such a retry is refused with 409.
 import asyncio
 import time
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
-from automem.agent.recorder import History
 from automem.errors import EngineError, InfrastructureError, LeaseLostError, PlayerError
 from automem.rollout.finish import DONE_FILE
-from automem.rollout.recovery import recover, stored_name
-from automem.trace.events import SCHEMA, EpisodeStarted, Observed, Outcome
-from automem_serving.attempt import Attempt
+from automem.rollout.recovery import recover
+from automem.trace.events import SCHEMA, EpisodeStarted
+from automem_serving.acts import Act, check_finishes, check_same, check_step, pending_act, under_way
+from automem_serving.attempt import Attempt, ToolAnswer, recorded_tool_answer
 from automem_serving.exclusive import exclusive
 from automem_serving.journals import (
     Answer,
@@ -35,6 +37,9 @@ from automem_serving.policies import Policies
 from automem_serving.problems import ApiError
 from automem_serving.settings import Settings, WorldText
 from automem_serving.store import ACT_LOCK, EpisodeStore, PinnedEpisode, body_digest, episode_id
+from automem_serving.stored_bytes import StoredBytes
+
+Result = TypeVar("Result")
 
 
 class NewEpisode(msgspec.Struct, frozen=True):
@@ -47,17 +52,6 @@ class NewEpisode(msgspec.Struct, frozen=True):
     """A registered scaffold instead of the policy's own."""
     fallback_action: str | None = None
     max_steps: int | None = None
-
-
-class Act(msgspec.Struct, frozen=True):
-    """One act: what the world shows, and how the last action came out."""
-
-    observation: str
-    outcome: Outcome
-    """Its `action` is filled in from the journal."""
-    key: str = ""
-    step: int | None = None
-    """Refused with 409 where another act is the next one."""
 
 
 class EpisodeState(msgspec.Struct, frozen=True):
@@ -98,11 +92,12 @@ class EpisodeService:
         policies: Policies,
     ) -> None:
         self.store = store
+        self.stored = StoredBytes(store, settings.limits.stored_bytes)
         self._settings = settings
         self._worlds = worlds
         self._policies = policies
         self._held: OrderedDict[Path, _Held] = OrderedDict()
-        self._tasks: set[asyncio.Task[tuple[Answer, bool]]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def loaded(self) -> int:
@@ -114,31 +109,26 @@ class EpisodeService:
     async def create(self, tenant: str, wanted: NewEpisode, key: str) -> tuple[PinnedEpisode, bool]:
         """Make an episode: (what was pinned, whether it is new)."""
         pinned = await self._pin(tenant, wanted, key)
+        await self.stored.check(tenant)
         limit = self._settings.limits.open_episodes
         directory, is_new = await self.store.create(pinned, limit, self._settings.takeover_s)
         if is_new:
-            held = self._hold(directory)
             try:
-                async with held.lock, exclusive(directory / ACT_LOCK, self._settings.takeover_s):
+                async with self._holding(directory) as held:
                     held.attempt = await self._open(directory)
             except PlayerError as error:
                 self.store.delete(directory)
                 raise ApiError(422, "scaffold_failed", str(error)) from error
-            finally:
-                self._release(held)
         return self.store.read(directory), is_new
 
     async def delete(self, tenant: str, episode: str) -> None:
         """Remove an episode, its memory and its trace; an act under way is waited for."""
         directory = self.store.directory(tenant, episode)
-        held = self._hold(directory)
-        try:
-            async with held.lock, exclusive(directory / ACT_LOCK, self._settings.takeover_s):
-                self.store.directory(tenant, episode)
-                held.drop()
-                await asyncio.to_thread(self.store.delete, directory)
-        finally:
-            self._release(held)
+        async with self._holding(directory) as held:
+            self.store.directory(tenant, episode)
+            held.drop()
+            await asyncio.to_thread(self.store.delete, directory)
+        self.stored.forget(tenant)
 
     async def close(self) -> None:
         """Let acts under way finish, then free everything."""
@@ -189,27 +179,58 @@ class EpisodeService:
 
     async def act(self, tenant: str, episode: str, act: Act) -> tuple[Answer, bool]:
         """Act: (the answer, whether it had been given before)."""
-        directory = self.store.directory(tenant, episode)
-        task = asyncio.create_task(self._act_alone(directory, act))
+        return await self._finished(self._act_alone(tenant, episode, act))
+
+    async def use_tool(
+        self, tenant: str, episode: str, command: dict[str, Any], key: str
+    ) -> tuple[ToolAnswer, bool]:
+        """Carry out a command of the memory tool between two acts: (answer, whether it had been
+        given before). A command that changes memory is done once per key."""
+        return await self._finished(self._use_tool_alone(tenant, episode, command, key))
+
+    async def _finished(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """What `work` comes to; it goes on where its caller goes away."""
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._settle)
         return await asyncio.shield(task)
 
-    def _settle(self, task: "asyncio.Task[tuple[Answer, bool]]") -> None:
+    def _settle(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # its caller may have gone: then nobody else asks for it
 
-    async def _act_alone(self, directory: Path, act: Act) -> tuple[Answer, bool]:
-        held = self._hold(directory)
-        try:
-            async with held.lock, exclusive(directory / ACT_LOCK, self._settings.takeover_s):
-                attempt = await self._attempt(directory, held)
-                if attempt is None:
-                    return await self._replayed(directory, act), True
-                return await self._next(directory, held, attempt, act)
-        finally:
-            self._release(held)
+    async def _act_alone(self, tenant: str, episode: str, act: Act) -> tuple[Answer, bool]:
+        directory = self.store.directory(tenant, episode)
+        async with self._holding(directory) as held:
+            attempt = await self._attempt(directory, held)
+            if attempt is None:
+                return await self._replayed(directory, act), True
+            return await self._next(tenant, held, attempt, act)
+
+    async def _use_tool_alone(
+        self, tenant: str, episode: str, command: dict[str, Any], key: str
+    ) -> tuple[ToolAnswer, bool]:
+        directory = self.store.directory(tenant, episode)
+        async with self._holding(directory) as held:
+            attempt = await self._attempt(directory, held)
+            if key:
+                known = await asyncio.to_thread(recorded_tool_answer, directory, key, command)
+                if known is not None:
+                    return known, True
+            if attempt is None:
+                raise ApiError(409, "episode_over", "this episode has ended; make a new one")
+            if attempt.pending is not None:
+                raise under_way(attempt.pending)
+            await self.stored.check(tenant)
+            try:
+                return attempt.use_tool(command, key), False
+            except InfrastructureError as error:
+                self._break(held, error)
+                raise
+            except BaseException:
+                held.drop()
+                raise
 
     async def _attempt(self, directory: Path, held: _Held) -> Attempt | None:
         """This replica's attempt, taken over from another one's if need be; None where the
@@ -235,17 +256,19 @@ class EpisodeService:
         return await Attempt.open(directory, pinned.started, parts, self._settings.fsync)
 
     async def _next(
-        self, directory: Path, held: _Held, attempt: Attempt, act: Act
+        self, tenant: str, held: _Held, attempt: Attempt, act: Act
     ) -> tuple[Answer, bool]:
         """A retry's old answer, or the act itself."""
         pending = attempt.pending
         if act.key in attempt.keys and (pending is None or pending.key != act.key):
-            return await self._replayed(directory, act), True
+            return await self._replayed(attempt.directory, act), True
         if pending is not None:
-            _check_finishes(pending, act)
+            check_finishes(pending, act)
             outcome = pending.outcome
         else:
-            _check_step(attempt.step, act.step)
+            check_step(attempt.step, act.step)
+            if not act.outcome.is_final:
+                await self.stored.check(tenant)
             outcome = msgspec.structs.replace(act.outcome, action=attempt.last_action)
         try:
             async with asyncio.timeout(self._settings.act_s):
@@ -276,7 +299,7 @@ class EpisodeService:
         known = next((one for one in observed if act.key and one.key == act.key), None)
         if known is None:
             raise ApiError(409, "episode_over", "this episode has ended; make a new one")
-        _check_same(known, act)
+        check_same(known, act)
         started = self.store.read(directory).started
         answer = await asyncio.to_thread(recorded_answer, directory, started, known.step)
         if answer is None:
@@ -291,7 +314,7 @@ class EpisodeService:
         pinned = self.store.read(directory)
         found = await asyncio.to_thread(recover, directory)
         stop = found.ended.stop if found.ended is not None else None
-        pending = None if stop is not None else _pending(found.history)
+        pending = None if stop is not None else pending_act(found.history)
         return EpisodeState(
             pinned=pinned,
             step=len(found.history.actions) if found.history is not None else 0,
@@ -312,6 +335,16 @@ class EpisodeService:
 
     # What is kept between acts
 
+    @asynccontextmanager
+    async def _holding(self, directory: Path) -> AsyncIterator[_Held]:
+        """What this replica keeps of an episode, for as long as nobody else acts in it."""
+        held = self._hold(directory)
+        try:
+            async with held.lock, exclusive(directory / ACT_LOCK, self._settings.takeover_s):
+                yield held
+        finally:
+            self._release(held)
+
     def _hold(self, directory: Path) -> _Held:
         held = self._held.setdefault(directory, _Held())
         self._held.move_to_end(directory)
@@ -324,45 +357,3 @@ class EpisodeService:
         idle = [path for path, other in self._held.items() if not other.users]
         for path in idle[: max(0, surplus)]:
             self._held.pop(path).drop()
-
-
-def _check_same(known: Observed, act: Act) -> None:
-    sent = msgspec.structs.replace(act.outcome, action=known.outcome.action)
-    is_same = known.observation == stored_name(act.observation) and known.outcome == sent
-    if not is_same or act.step not in (None, known.step):
-        raise ApiError(
-            422,
-            "idempotency_key_reused",
-            f"this Idempotency-Key was sent with another body, for act {known.step}; use a new key",
-        )
-
-
-def _check_finishes(pending: Observed, act: Act) -> None:
-    """409 (or 422) unless the act is the one that was begun and not finished."""
-    if pending.key != act.key:
-        raise _under_way(pending)
-    try:
-        _check_same(pending, act)
-    except ApiError:
-        if act.key:
-            raise
-        raise _under_way(pending) from None
-
-
-def _under_way(pending: Observed) -> ApiError:
-    return ApiError(
-        409,
-        "act_pending",
-        f"act {pending.step} was begun and not finished: send it again as it was, with its "
-        "Idempotency-Key (the episode's `pending_key`)",
-    )
-
-
-def _check_step(step: int, wanted: int | None) -> None:
-    if wanted is not None and wanted != step:
-        raise ApiError(409, "step_mismatch", f"the next act is {step}, not {wanted}", "step")
-
-
-def _pending(history: History | None) -> Observed | None:
-    first = history.pending[0] if history is not None and history.pending else None
-    return first if isinstance(first, Observed) else None

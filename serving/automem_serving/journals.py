@@ -4,13 +4,14 @@ Everything here is read from the journal alone, so it is the same from every rep
 after any death.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from automem.memory.edits import apply_edit
+from automem.memory.ops import Edit
 from automem.rollout.chain import decode, iter_events, iter_lines
 from automem.trace.events import (
     Committed,
@@ -20,10 +21,12 @@ from automem.trace.events import (
     MemoryChanged,
     Observed,
     OpDone,
+    ToolUsed,
     Turn,
 )
 
 _OBSERVED = b'{"kind":"observe"'
+_TOOL = b'{"kind":"tool"'
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -151,6 +154,15 @@ def observed_steps(directory: Path) -> list[Observed]:
     return [found[step] for step in sorted(found)]
 
 
+def used_tools(directory: Path) -> Iterator[ToolUsed]:
+    """The commands from outside that changed memory, in order."""
+    for line in iter_lines(directory):
+        if line.startswith(_TOOL):
+            event = decode(line)
+            if isinstance(event, ToolUsed):
+                yield event
+
+
 def recorded_answer(directory: Path, started: EpisodeStarted, step: int) -> Answer | None:
     """The answer to act `step` as the journal has it."""
     return answer_of(started, step, iter_events(directory))
@@ -162,13 +174,21 @@ def memory_view(directory: Path, since: int | None = None) -> MemoryView:
     before: dict[str, str] = {}
     steps, is_reached = 0, since is None
     for event in iter_events(directory):
-        if isinstance(event, MemoryChanged | OpDone) and event.edit is not None:
-            text = apply_edit(files.get(event.edit.file), event.edit)
-            files.pop(event.edit.file, None)
+        for edit in _edits_of(event):
+            text = apply_edit(files.get(edit.file), edit)
+            files.pop(edit.file, None)
             if text is not None:
-                files[event.edit.file] = text
-        elif isinstance(event, Committed):
+                files[edit.file] = text
+        if isinstance(event, Committed):
             steps = event.step + 1
             if event.step == since:
                 before, is_reached = dict(files), True
     return MemoryView(before, files, steps, is_reached)
+
+
+def _edits_of(event: Event) -> Iterable[Edit]:
+    if isinstance(event, ToolUsed):
+        return event.edits
+    if isinstance(event, MemoryChanged | OpDone) and event.edit is not None:
+        return (event.edit,)
+    return ()

@@ -28,6 +28,8 @@ class _Body(BaseModel):
             json.dumps(data, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise ValueError("a text holds half a character (a lone surrogate)") from None
+        except RecursionError:
+            raise ValueError("the body is nested too deeply") from None
         return data
 
 
@@ -79,6 +81,35 @@ class ActRequest(_Strict):
     step: int | None = Field(
         None, ge=0, description="refused with 409 unless this act is the next one"
     )
+
+
+class ToolRequest(_Body):
+    """A command of the `memory_20250818` tool, as a model gave it (`tool_use.input`). What is
+    wrong with it is told in the answer, to the model; unknown fields are left out."""
+
+    command: Any = Field(None, description="view, create, str_replace, insert, delete or rename")
+    path: Any = Field(None, description="/memories, or beneath it", examples=["/memories/notes.md"])
+    view_range: Any = Field(None, description="[first, last] line of a file to view; -1: the end")
+    file_text: Any = Field(None, description="create: the whole text")
+    old_str: Any = Field(None, description="str_replace: a text that is there exactly once")
+    new_str: Any = Field(None, description="str_replace: what takes its place")
+    insert_line: Any = Field(None, description="insert: after this line; 0 is the beginning")
+    insert_text: Any = Field(None, description="insert: the lines")
+    old_path: Any = Field(None, description="rename")
+    new_path: Any = Field(None, description="rename")
+
+    def command_fields(self) -> dict[str, Any]:
+        """What was given."""
+        return self.model_dump(exclude_unset=True)
+
+
+class ToolAnswerBody(BaseModel):
+    """The answer to a command: `content` and `is_error` are those of a `tool_result`."""
+
+    episode: str
+    content: str
+    is_error: bool
+    changed_files: list[str]
 
 
 class EpisodeBody(BaseModel):

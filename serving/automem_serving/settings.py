@@ -25,6 +25,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of one tenant, at once."""
     open_episodes: int = 256
     """Unfinished episodes of one tenant."""
+    stored_bytes: int = 2_000_000_000
+    """What one tenant may keep: journals, memory and tables of its episodes."""
     observation_chars: int = 100_000
     max_steps: int = 10_000
     """The longest an episode may be asked for."""

@@ -7,12 +7,14 @@ exact form that this module makes, so nothing that a caller writes becomes a pat
 """
 
 import hashlib
+import json
 import os
 import re
 import secrets
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -111,6 +113,10 @@ class EpisodeStore:
         episodes = self._episodes(tenant)
         return [name for name in self.ids(tenant) if not (episodes / name / DONE_FILE).exists()]
 
+    def tenant_folder(self, tenant: str) -> Path:
+        """Everything of a tenant."""
+        return self._episodes(tenant).parent
+
     def delete(self, directory: Path) -> None:
         """Remove an episode with everything that is known of it. Whoever still plays it loses its
         lease first."""
@@ -139,4 +145,10 @@ class EpisodeStore:
 def body_digest(body: msgspec.Struct | dict[str, object]) -> str:
     """What requests are compared by (32 hex digits)."""
     encoded = msgspec.json.encode(body, order="deterministic")
+    return hashlib.blake2b(encoded, digest_size=16).hexdigest()
+
+
+def command_digest(command: dict[str, Any]) -> str:
+    """What commands of the memory tool are compared by (32 hex digits); numbers of any size."""
+    encoded = json.dumps(command, sort_keys=True).encode()
     return hashlib.blake2b(encoded, digest_size=16).hexdigest()

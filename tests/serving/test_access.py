@@ -110,6 +110,7 @@ async def test_no_route_shows_or_touches_another_tenants_episode(
         ("GET", ""),
         ("DELETE", ""),
         ("POST", "/act"),
+        ("POST", "/tools/memory"),
         ("GET", "/memory"),
         ("GET", "/memory/cards.txt"),
         ("GET", "/diff"),
@@ -206,6 +207,31 @@ async def test_a_tenant_that_is_too_fast_is_told_to_wait(tmp_path: Path) -> None
         codes = [(await server.client.get("/v1/episodes")).status_code for _ in range(3)]
         assert codes == [200, 200, 429]
         assert (await server.client.get("/healthz")).status_code == 200
+
+
+async def test_a_tenant_that_stores_too_much_may_end_and_delete_but_not_go_on(
+    tmp_path: Path,
+) -> None:
+    spec = make_served_spec(tmp_path, limits={"stored_bytes": 20_000})
+    async with serving(spec, ScriptedEngine(PerfectMemoryPlayer())) as server:
+        episode = (await server.create(world="concentration"))["id"]
+        body = Table().body()
+        assert (await server.act(episode, key="one", **body)).status_code == 200
+        path = f"/v1/episodes/{episode}/tools/memory"
+        large = {"command": "create", "path": "/memories/large.md", "file_text": "x" * 30_000}
+        assert (await server.client.post(path, json=large)).status_code == 200
+        server.context.episodes.stored.forget("local")  # as a few seconds later
+        over = {"terminated": True, "progression": 0.5}
+        for refused in (
+            await server.act(episode, **body),
+            await server.client.post(path, json=large | {"path": "/memories/more.md"}),
+            await server.client.post("/v1/episodes", json={"world": "concentration"}),
+        ):
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "storage_full")
+        assert (await server.act(episode, key="one", **body)).status_code == 200
+        assert (await server.act(episode, "the end", outcome=over)).json()["done"]
+        await server.client.delete(f"/v1/episodes/{episode}")
+        await server.create(world="concentration")
 
 
 async def test_only_so_many_episodes_may_be_open(tmp_path: Path) -> None:

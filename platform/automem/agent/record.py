@@ -14,7 +14,7 @@ from automem.errors import StoreError
 from automem.memory.ops import Edit
 from automem.memory.sandbox import Sandbox
 from automem.trace.blobs import CHAIN_START, next_link
-from automem.trace.events import Event, MemoryChanged, OpDone
+from automem.trace.events import Event, MemoryChanged, OpDone, ToolUsed
 
 EventType = TypeVar("EventType", bound=Event)
 
@@ -62,6 +62,14 @@ class SessionRecord:
         self.recorder.append(op)
         if op.edit is not None:
             self.sandbox.apply(op.edit)
+
+    def record_tool(self, used: ToolUsed) -> None:
+        """Journal a command from outside, then apply its edits."""
+        for edit in used.edits:
+            self._chain = next_link(self._chain, edit)
+        self.recorder.append(msgspec.structs.replace(used, chain=self._chain))
+        for edit in used.edits:
+            self.sandbox.apply(edit)
 
     def change_memory(self, step: int, cause: str, edit: Edit) -> None:
         """Journal, then apply a change that no operation made."""

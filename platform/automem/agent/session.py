@@ -20,10 +20,10 @@ from automem.agent.roles import AgentOptions, Roles
 from automem.agent.routines import Answered, Moment, RoutineRunner
 from automem.agent.scaffold import Scaffold
 from automem.agent.upkeep import Upkeep
-from automem.errors import WorldError
+from automem.errors import StoreError, WorldError
 from automem.memory.dialects import make_dialect
 from automem.memory.sandbox import Sandbox
-from automem.trace.events import EpisodeStarted, Observed, Outcome
+from automem.trace.events import EpisodeStarted, Observed, Outcome, ToolUsed
 
 
 class AgentSession:
@@ -84,6 +84,14 @@ class AgentSession:
     async def close(self, outcome: Outcome, observation: str) -> None:
         """Show the terminal observation and give it its LOG; the caller then records the end."""
         await self._log(self._observe(observation, outcome))
+
+    def change_from_outside(self, used: ToolUsed) -> None:
+        """Carry out a command that is not the agent's, between two steps; `chain` is filled in.
+
+        StoreError where it could not be journalled or applied: the session is of no more use."""
+        if self._record.is_replaying:
+            raise StoreError("memory cannot be changed from outside while a step is under way")
+        self._record.record_tool(used)
 
     def _observe(self, observation: str, outcome: Outcome) -> Moment:
         """Record the world's answer, or check it against the journal's."""

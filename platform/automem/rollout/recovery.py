@@ -36,6 +36,7 @@ from automem.trace.events import (
     Observed,
     OpDone,
     Outcome,
+    ToolUsed,
     Turn,
 )
 
@@ -108,6 +109,8 @@ class _Fold:
         self._actions: list[str] = []
         self._recent: deque[LastStep] = deque(maxlen=RECENT_STEPS)
         self._pending: list[Event] = []
+        self._is_touched = False
+        """Whether a command from outside changed memory: never before the initial files."""
 
     def add(self, event: Event) -> None:
         match event:
@@ -121,6 +124,8 @@ class _Fold:
                 self._edit(event.edit, event.chain)
                 if self.found.outcome is not None:
                     self._in_step(event)
+            case ToolUsed():
+                self._use_tool(event)
             case Turn():
                 self._in_step(event)
             case Observed():
@@ -143,7 +148,7 @@ class _Fold:
             actions=tuple(self._actions),
             recent=tuple(self._recent),
             pending=tuple(self._pending),
-            initialised=self.found.outcome is not None,
+            initialised=self.found.outcome is not None or self._is_touched,
         )
 
     def _start(self, event: EpisodeStarted) -> None:
@@ -172,13 +177,27 @@ class _Fold:
         self._actions.append(sys.intern(event.action))
         self._pending = []
 
+    def _use_tool(self, event: ToolUsed) -> None:
+        if self._pending:
+            raise StoreError(f"the journal has a command from outside in step {event.step}")
+        self._is_touched = True
+        for edit in event.edits:
+            self._apply(edit)
+        self._check_chain(event.chain, event.command)
+
     def _edit(self, edit: Edit, chain: str) -> None:
-        self._chain = next_link(self._chain, edit)
+        self._apply(edit)
+        self._check_chain(chain, edit.file)
+
+    def _check_chain(self, chain: str, what: str) -> None:
         if self._chain != chain:
             raise StoreError(
-                f"the chain of edits breaks in step {len(self._actions)} ({edit.file}): the "
+                f"the chain of edits breaks in step {len(self._actions)} ({what}): the "
                 f"journal says {chain}, its edits give {self._chain}"
             )
+
+    def _apply(self, edit: Edit) -> None:
+        self._chain = next_link(self._chain, edit)
         text = apply_edit(self._files.get(edit.file), edit)
         if text is None:
             self._files.pop(edit.file, None)

@@ -16,6 +16,8 @@ import msgspec
 from automem.memory.ops import AnyOp, Edit, OpResult
 
 SCHEMA = 1
+TOOL_CAUSE = "tool"
+"""What tables and stories call the cause of a change that a `ToolUsed` made."""
 INLINE_CHARS = 96
 
 
@@ -192,6 +194,25 @@ class MemoryChanged(msgspec.Struct, frozen=True, tag="memory", tag_field="kind")
     chain: str
 
 
+class ToolUsed(msgspec.Struct, frozen=True, tag="tool", tag_field="kind", omit_defaults=True):
+    """Memory was changed between two steps by a command from outside (the served memory tool): one
+    record per command, with all its edits, so that a death leaves it done or not done."""
+
+    step: int
+    """The step that comes next."""
+    command: str
+    """Its name, such as `str_replace`."""
+    answer: str
+    edits: list[Edit]
+    chain: str
+    """Hash of the chain of edits up to the last of them."""
+    key: str = ""
+    """Idempotency key of the served API."""
+    body: str = ""
+    """Digest of the command: the same key must come with the same."""
+    time: float = 0.0
+
+
 class Committed(msgspec.Struct, frozen=True, tag="commit", tag_field="kind", omit_defaults=True):
     """The step's game action. Where this is the last record, the world is (or hung) in it."""
 
@@ -233,6 +254,7 @@ Event: TypeAlias = (
     | Turn
     | OpDone
     | MemoryChanged
+    | ToolUsed
     | Committed
     | Failed
     | Ended
@@ -244,6 +266,7 @@ VOLATILE = {
     "observe": ("world_s", "time"),
     "turn": ("seconds", "cached_tokens"),
     "commit": ("time",),
+    "tool": ("time",),
     "end": ("time",),
 }
 """Fields that two runs of the same seeds may differ in; None: the whole record."""

@@ -14,6 +14,7 @@ from automem.errors import StoreError
 from automem.memory.ops import READING, Edit, OpStatus
 from automem.trace.credit import Credit
 from automem.trace.events import (
+    TOOL_CAUSE,
     Attempt,
     Blob,
     Committed,
@@ -25,6 +26,7 @@ from automem.trace.events import (
     Observed,
     OpDone,
     StopReason,
+    ToolUsed,
     Turn,
 )
 from automem.trace.metrics import WRITING, Tally
@@ -86,7 +88,10 @@ class _Pass:
             case OpDone():
                 yield from self._op(event)
             case MemoryChanged():
-                yield from self._change(event)
+                yield from self._change(event.step, event.cause, event.edit)
+            case ToolUsed():
+                for edit in event.edits:
+                    yield from self._change(event.step, TOOL_CAUSE, edit)
             case Committed():
                 if self.step is not None:
                     self.step.update(action=event.action, source=event.source.value)
@@ -235,18 +240,18 @@ class _Pass:
             for w in writers
         ]
 
-    def _change(self, event: MemoryChanged) -> Iterator[Row]:
-        self._apply(event.edit, Writer(event.step), event.cause)
+    def _change(self, step: int, cause: str, edit: Edit) -> Iterator[Row]:
+        self._apply(edit, Writer(step), cause)
         row = {
             "episode": self._id(),
-            "step": event.step,
+            "step": step,
             "turn": -1,
             "index": -1,
             "op": "CHANGE",
-            "cause": event.cause,
-            "file": event.edit.file,
+            "cause": cause,
+            "file": edit.file,
             "status": OpStatus.OK.value,
-            "edit": msgspec.structs.asdict(event.edit),
+            "edit": msgspec.structs.asdict(edit),
         }
         yield self._counted("ops", row)
 

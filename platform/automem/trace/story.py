@@ -11,6 +11,7 @@ import msgspec
 
 from automem.trace.credit import Credit, Retrieval
 from automem.trace.events import (
+    TOOL_CAUSE,
     Attempt,
     Blob,
     Committed,
@@ -21,6 +22,7 @@ from automem.trace.events import (
     MemoryChanged,
     Observed,
     OpDone,
+    ToolUsed,
     Turn,
 )
 from automem.trace.migrate import check_schema
@@ -55,7 +57,8 @@ class ToldStep:
     observation: str
     turns: list[ToldTurn] = field(default_factory=list)
     own_changes: list[tuple[str, Change]] = field(default_factory=list)
-    """(cause, change) of what the scaffold itself did to memory."""
+    """(cause, change) of what the scaffold itself did to memory, and, after the step, callers from
+    outside (`TOOL_CAUSE`)."""
     failures: list[Failed] = field(default_factory=list)
     committed: Committed | None = None
     reasoning: str = ""
@@ -138,6 +141,10 @@ class _Teller:
             case MemoryChanged():
                 change = self.memory.apply(event.edit, Writer(event.step))
                 (told.initial if step is None else step.own_changes).append((event.cause, change))
+            case ToolUsed():
+                changes = told.initial if step is None else step.own_changes
+                for edit in event.edits:
+                    changes.append((TOOL_CAUSE, self.memory.apply(edit, Writer(event.step))))
             case Failed():
                 (told.early_failures if step is None else step.failures).append(event)
             case Ended():

@@ -105,7 +105,11 @@ OPS = (
     Column("index", _int, "Place within the turn, in text order."),
     Column("op", _text, "`READ` ... `DELETE`; `CHANGE` where the scaffold changed memory."),
     Column("routine", _text, "`log` or `plan`; null for `CHANGE`."),
-    Column("cause", _text, "Why the scaffold changed memory; null for operations."),
+    Column(
+        "cause",
+        _text,
+        "Why the scaffold changed memory (`tool`: a caller did); null for operations.",
+    ),
     Column("file", _text, "The file; `*` for all; null for LIST."),
     Column("argument", _text, "Keyword, number of lines, key, or text replaced; null if none."),
     Column("text", _text, "Text to be written; null for reading operations."),
@@ -138,7 +142,9 @@ WRITES = (
         "contradicted", _int, "Step in which another line of the same key was written; or null."
     ),
     Column("ended", _int, "Step in which it was changed or removed; null: it stands at the end."),
-    Column("ended_by", _text, "The operation that did, or the scaffold's cause (`prune`)."),
+    Column(
+        "ended_by", _text, "The operation that did, or the scaffold's cause (`prune`), or `tool`."
+    ),
 )
 
 RETRIEVALS = (
