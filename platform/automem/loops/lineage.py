@@ -61,6 +61,16 @@ class Grown(msgspec.Struct, frozen=True, tag="grown", kw_only=True):
     """Added lines that were declared to be knowledge of the task, not structure of memory."""
     error: str = ""
     """Why it does not load, or breaks a constraint: it is not played."""
+    spent: dict[str, float] = {}
+    """What the answer cost: seconds, tokens, money."""
+
+
+class Lapsed(msgspec.Struct, frozen=True, tag="lapsed", kw_only=True):
+    """A slot of the plan that stays empty: the reviewer had no revision for it."""
+
+    slot: str
+    reason: str
+    spent: dict[str, float] = {}
 
 
 class Measured(msgspec.Struct, frozen=True, tag="measured", kw_only=True):
@@ -87,7 +97,7 @@ class Entry(msgspec.Struct, frozen=True):
     """Empty for what holds for the whole tree."""
     at: float
     """Seconds since 1970."""
-    what: Declared | Grown | Measured | Judged
+    what: Declared | Grown | Lapsed | Measured | Judged
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -159,6 +169,7 @@ class Lineage:
         continues: str = "",
         knowledge: Sequence[str] = (),
         error: str = "",
+        spent: Mapping[str, float] | None = None,
     ) -> Node:
         """A revision of `parent`. A slot that is filled gives the node that fills it, whatever is
         offered now; `error` says why it may not be played, beyond its not loading."""
@@ -170,8 +181,21 @@ class Lineage:
             "continues": continues,
             "knowledge": tuple(knowledge),
             "error": error,
+            "spent": dict(spent or {}),
         }
         return self._grow(slot, parent, files, told)
+
+    def lapse(self, slot: str, reason: str, spent: Mapping[str, float] | None = None) -> None:
+        """Leave a slot empty for good; one that is filled or lapsed already stays as it is."""
+        lapsed = Lapsed(slot=slot, reason=reason, spent=dict(spent or {}))
+
+        def entry(entries: list[Entry]) -> Entry:
+            for known in entries:
+                if isinstance(known.what, Grown | Lapsed) and known.what.slot == slot:
+                    return known
+            return Entry("", time.time(), lapsed)
+
+        self._records.append_after(entry)
 
     def measure(self, node: str, measured: Measured) -> Node:
         """Note a comparison. One of the same label is on record only once; pending ones never."""
@@ -210,6 +234,10 @@ class Lineage:
     def in_slot(self, slot: str) -> Node | None:
         """The node that fills a slot of the plan; None while it is empty."""
         return next((node for node in self.nodes() if node.grown.slot == slot), None)
+
+    def lapses(self) -> list[Lapsed]:
+        """The slots that stay empty, oldest first."""
+        return [e.what for e in self._records.all() if isinstance(e.what, Lapsed)]
 
     def champion(self) -> Node:
         """The version to beat: the last that was accepted, else the root."""
@@ -342,33 +370,3 @@ def _version_of(folder: Path) -> tuple[str, str]:
         return load_scaffold(folder).version, ""
     except (ScaffoldError, UsageError) as error:
         return "", str(error).replace(f"{folder}/", "")
-
-
-def tree_text(nodes: Sequence[Node]) -> str:
-    """The tree for people: a line per node, children beneath their parent, the champion starred."""
-    crowned = [node for node in nodes if node.is_accepted]
-    lines: list[str] = []
-
-    def add(node: Node, lead: str, branch: str) -> None:
-        star = " *" if crowned and node is crowned[-1] else ""
-        lines.append(f"{lead}{branch}{line_of(node)}{star}")
-        below = [child for child in nodes if child.grown.parent == node.id]
-        inner = lead + {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
-        for child in below:
-            add(child, inner, "└─ " if child is below[-1] else "├─ ")
-
-    for node in nodes:
-        if not node.grown.parent:
-            add(node, "", "")
-    return "\n".join(lines)
-
-
-def line_of(node: Node) -> str:
-    """`n2 embedded@51c0… rejected +0.012 (p = 0.21): show the last ten lines`."""
-    words = [node.id, node.grown.version or "(does not load)"]
-    words.append(node.judged.verdict if node.judged else "open" if node.grown.parent else "start")
-    if node.gain is not None:
-        p = node.measured[-1].comparison.p
-        words.append(f"{node.gain:+.3f}" + (f" (p = {p:.4f})" if p is not None else ""))
-    reason = (node.grown.error or node.grown.reasons).strip().split("\n")[0]
-    return " ".join(words) + (f": {reason}" if reason else "")

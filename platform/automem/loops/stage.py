@@ -20,7 +20,7 @@ from automem.loops.recipes import Specialist
 from automem.progress import RunProgress
 from automem.rollout.engines import SharedEngines
 from automem.rollout.progress import RunResult
-from automem.rollout.run import resume_run, run_rollout
+from automem.rollout.run import OnProgress, resume_run, run_rollout
 from automem.rollout.run_dir import RUN_FILE, read_run
 from automem.rollout.spec import EngineSpec, EpisodeKey, RolloutSpec
 from automem.suggest import no_such
@@ -114,16 +114,16 @@ class Stage:
         specialist: Specialist | None,
         seeds: Sequence[int],
         title: str,
+        on_progress: OnProgress | None = None,
     ) -> Played:
         """Play these seeds once each, or what is missing of them; KeyboardInterrupt where a person
-        stops it (nothing is lost)."""
+        stops it (nothing is lost). `on_progress`: who shows it, instead of this stage."""
         spec = self._spec(arm, specialist, seeds)
-        display = RunProgress(title) if self._is_shown else None
-        if display is None:
-            result = self._run(spec, folder, None)
+        if on_progress is not None or not self._is_shown:
+            result = self._run(spec, folder, on_progress)
         else:
-            with display:
-                result = self._run(spec, folder, display)
+            with RunProgress(title) as display:
+                result = self._run(spec, folder, display.update)
         if result.interrupted:
             raise KeyboardInterrupt
         reached: dict[int, list[float]] = {}
@@ -138,8 +138,7 @@ class Stage:
             reason="; ".join(reasons[:3]),
         )
 
-    def _run(self, spec: RolloutSpec, folder: Path, display: RunProgress | None) -> RunResult:
-        on_progress = display.update if display else None
+    def _run(self, spec: RolloutSpec, folder: Path, on_progress: OnProgress | None) -> RunResult:
         if not (folder / RUN_FILE).exists():
             return run_rollout(spec, folder, on_progress, self._engines)
         planned = read_run(folder).spec

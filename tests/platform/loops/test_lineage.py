@@ -14,8 +14,9 @@ from automem.agent.scaffold import load_scaffold
 from automem.agent.scaffold_files import diff_files, files_digest, read_files, write_files
 from automem.config import scaffold_path
 from automem.errors import ScaffoldError, UsageError
+from automem.loops.evolve_tree import tree_text
 from automem.loops.gate import Comparison, Rule, Verdict
-from automem.loops.lineage import LINEAGE, Declared, Lineage, Measured, Node, tree_text
+from automem.loops.lineage import LINEAGE, Declared, Lineage, Measured, Node
 from automem.trace.statistics import estimate
 
 START = read_files(scaffold_path("embedded"))
