@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from automem.agent.roles import AgentOptions
 from automem.config import compose, groups, scaffold_path
 from automem.errors import UsageError, WorldError
+from automem.loops.knowledge import with_knowledge
 from automem.rollout.guarded_world import GuardedWorld, WorldClock
 from automem.rollout.spec import EngineSpec, WorldSpec
 from automem.suggest import no_such
@@ -20,6 +21,7 @@ def served_spec(config: DictConfig, config_dir: Path | str | None = None) -> Ser
     tree: dict[str, Any] = _plain(config)
     engine = tree["engine"]
     known = EngineSpec.__struct_fields__
+    tree["agent"] = with_knowledge(tree["agent"])
     _convert(tree["agent"], AgentOptions, "agent")
     if not tree["scaffolds"]:
         raise UsageError("scaffolds is empty: name one at least, as in scaffolds=[embedded]")

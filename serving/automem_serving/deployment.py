@@ -70,7 +70,7 @@ def _deployed(spec: ServedSpec, engine: Any) -> Iterator[None]:
         logging_config={"log_level": "WARNING"},
     )
     try:
-        serve.run(_application(spec, engine), name=APPLICATION, route_prefix="/")
+        serve.run(application_of(spec, engine), name=APPLICATION, route_prefix="/")
         yield
     finally:
         serve.delete(APPLICATION)
@@ -90,7 +90,9 @@ async def check_policy(spec: ServedSpec, engine: Engine) -> None:
     await Policies(spec, Registry(folder), engine).start()
 
 
-def _application(spec: ServedSpec, engine: Any) -> Any:
+def application_of(spec: ServedSpec, engine: Any, num_gpus: float = 0.0) -> Any:
+    """The bound Serve application. `num_gpus`: of each replica, where `engine` is None and each
+    builds its own."""
     from ray import serve
     from ray.serve.config import RequestRouterConfig
     from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
@@ -111,7 +113,7 @@ def _application(spec: ServedSpec, engine: Any) -> Any:
         serve.ingress(None)(Replica),
         name="replica",
         max_ongoing_requests=replicas.max_ongoing_requests,
-        ray_actor_options={"num_cpus": replicas.num_cpus},
+        ray_actor_options={"num_cpus": replicas.num_cpus, "num_gpus": num_gpus},
         graceful_shutdown_timeout_s=spec.settings.act_s,
         graceful_shutdown_wait_loop_s=0.5,
         request_router_config=RequestRouterConfig(request_router_class=router),
