@@ -15,21 +15,20 @@ Promise: whatever the files hold, an answer comes quickly, with every violation 
 whether the revision helps, and whether added text is knowledge of the task (`knowledge.py`).
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from jinja2 import nodes
 
-from automem.agent.scaffold import HOOKS, MAX_SOURCE_BYTES, Scaffold, load_scaffold
-from automem.agent.scaffold_files import NAMES, SCHEMA, write_files
+from automem.agent.scaffold import HOOKS, MAX_SOURCE_BYTES, Scaffold
+from automem.agent.scaffold_files import NAMES, SCHEMA
 from automem.agent.schema import FileKind, FileSchema, ScaffoldSchema
 from automem.agent.schema_file import MAX_BYTES
-from automem.errors import ScaffoldError, UsageError
+from automem.errors import ScaffoldError
 from automem.loops.reviewers.interface import Rules
+from automem.loops.reviewers.materials import loaded
 from automem.loops.reviewers.structure import parse, structure_of
 from automem.memory.ops import READING
 
@@ -74,8 +73,8 @@ def check_revision(
     if found:
         return found
     try:
-        before, after = _loaded(old), _loaded(new)
-    except (ScaffoldError, UsageError) as error:
+        before, after = loaded(old), loaded(new)
+    except ScaffoldError as error:
         return [Violation(Constraint.FORM, SCHEMA, str(error))]
     found += _hooks(old, new, rules or Rules())
     found += _task(before, after, old, new)
@@ -131,17 +130,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _loaded(files: Mapping[str, str]) -> Scaffold:
-    """ScaffoldError without the name of the temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="automem-revision-") as place:
-        folder = Path(place) / "scaffold"
-        write_files(files, folder)
-        try:
-            return load_scaffold(folder)
-        except (ScaffoldError, UsageError) as error:
-            raise ScaffoldError(str(error).replace(f"{folder}/", "")) from error
 
 
 def _structure(scaffold: Scaffold) -> Any:
