@@ -304,7 +304,10 @@ CHECKS: dict[str, Check] = {
     "engine.placement": _one_of("actor", "worker"),
     "agent.dialect": _one_of("tags", "tools"),
     "agent.protocol": _one_of("two_roles", "one_role"),
-    "agent.memory": _one_of("files", "none", "blanked"),
+    "agent.memory": _one_of("files", "none", "blanked", "window", "full", "bm25", "summary"),
+    "agent.recall.tokens": _whole(1, is_optional=True),
+    "agent.recall.entries": _whole(1),
+    "agent.knowledge": _OPTIONAL_TEXT,
     "agent.hooks": _one_of("isolated", "unprotected", "off"),
 }
 """Keys whose values are checked beyond their default's kind, wherever they were set."""

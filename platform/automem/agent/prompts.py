@@ -54,12 +54,18 @@ class Prompts:
     """Renders the opening messages of both routines; what is static, once per episode."""
 
     def __init__(
-        self, scaffold: Scaffold, dialect: Dialect, instruction: str, has_memory: bool
+        self,
+        scaffold: Scaffold,
+        dialect: Dialect,
+        instruction: str,
+        has_memory: bool,
+        knowledge: str = "",
     ) -> None:
         self._scaffold = scaffold
         self._dialect = dialect
         self._instruction = instruction
         self._has_memory = has_memory
+        self._knowledge = knowledge
         self._system: dict[Routine, Message] = {}
         self._commit: dict[bool, str] = {}
 
@@ -71,8 +77,10 @@ class Prompts:
         changed: bool,
         recent: Sequence[LastStep],
         hooked: Hooked = NOTHING_HOOKED,
+        recalled: Sequence[ShownFile] = (),
     ) -> list[Message]:
-        """System and user message of a routine that begins now."""
+        """System and user message of a routine that begins now; `recalled` is shown beside what
+        the scaffold shows."""
         files = sandbox.listing() if self._has_memory else []
         facts = facts_of(recent, observation, files, hooked.fields)
         lines = [notice.line(routine, facts) for notice in self._scaffold.notices]
@@ -83,7 +91,10 @@ class Prompts:
                 "changed": changed,
                 "observation": observation,
                 "index": files,
-                "shown": self._shown(routine, sandbox, {file.name for file in files}),
+                "shown": [
+                    *recalled,
+                    *self._shown(routine, sandbox, {file.name for file in files}),
+                ],
                 "notices": [line for line in lines if line is not None] + list(hooked.notices),
             },
         )
@@ -112,7 +123,8 @@ class Prompts:
                     ],
                 },
             )
-            self._system[routine] = Message(role="system", content=text)
+            content = f"{text}\n{self._knowledge}" if self._knowledge else text
+            self._system[routine] = Message(role="system", content=content)
         return self._system[routine]
 
     def _shown(self, routine: Routine, sandbox: Sandbox, present: set[str]) -> list[ShownFile]:

@@ -1,16 +1,16 @@
 """Who answers: each role is an engine with an optional adapter and its sampling."""
 
+import hashlib
+
 import msgspec
 
 from automem.agent.conversation import Counter, Renderer
 from automem.agent.hooks import HOOK_MODES
+from automem.agent.memories.options import AUTOMATIC, MEMORIES, RIVALS, RecallOptions
 from automem.engine.protocol import Engine, Sampling
 from automem.errors import UsageError
 from automem.suggest import no_such
 from automem.trace.events import Role
-
-MEMORIES = ("files", "none", "blanked")
-"""What `AgentOptions.memory` may be."""
 
 
 class RoleBinding(msgspec.Struct, frozen=True):
@@ -49,7 +49,13 @@ class AgentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`two_roles` (hand-over before each commit) or `one_role` (the memory role commits)."""
     memory: str = "files"
     """`files`; or, as controls, `none` (no LOG, no consulting, no file is ever shown) and `blanked`
-    (every file is back at its initial content when a step begins)."""
+    (every file is back at its initial content when a step begins); or a rival of the files
+    (`automem.agent.memories`): `window`, `full`, `bm25`, `summary`."""
+    recall: RecallOptions = RecallOptions()
+    """How a rival of the files is set up."""
+    knowledge: str = ""
+    """Knowledge of the task, put at the end of what is static in every prompt, whatever the
+    memory."""
     hooks: str = "isolated"
     """How a scaffold's hooks.py runs: `isolated` or not at all, `unprotected` (with this user's
     rights: for own code), or `off`."""
@@ -64,5 +70,12 @@ class AgentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def has_memory(self) -> bool:
-        """Whether there are files to keep and to consult."""
-        return self.memory != "none"
+        """Whether there are files that the model keeps."""
+        return self.memory != "none" and self.memory not in AUTOMATIC
+
+    @property
+    def additions(self) -> list[str]:
+        """What a policy's name says of these options: a rival memory, knowledge by its digest."""
+        rival = [self.memory] if self.memory in RIVALS else []
+        knowledge = hashlib.blake2b(self.knowledge.encode(), digest_size=4).hexdigest()
+        return [*rival, *([f"knowledge@{knowledge}"] if self.knowledge else [])]

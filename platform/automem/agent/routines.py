@@ -12,18 +12,27 @@ from hashlib import blake2b
 
 import msgspec
 
-from automem.agent.conversation import Conversation, without_calls_from
+from automem.agent.conversation import Conversation
 from automem.agent.hooks import NOTHING_HOOKED, Hooked, HookError, Hooks
+from automem.agent.memories.recall import Recall
+from automem.agent.memories.room import recalled
 from automem.agent.notices import facts_of
-from automem.agent.prompts import Prompts
+from automem.agent.prompts import Prompts, ShownFile
 from automem.agent.record import SessionRecord
 from automem.agent.recorder import LastStep
 from automem.agent.results import cap_tokens
 from automem.agent.roles import AgentOptions, Roles
 from automem.agent.scaffold import Scaffold
 from automem.agent.talk import Talk
-from automem.agent.turns import ParsedTurn, deferred, read_turn, refuse
-from automem.engine.protocol import Completion, GenerateRequest, Message, ToolCall
+from automem.agent.turns import (
+    ParsedTurn,
+    completion_of,
+    cut_calls,
+    deferred,
+    read_turn,
+    refuse,
+)
+from automem.engine.protocol import Completion, GenerateRequest, Message
 from automem.errors import PlayerError
 from automem.memory.dialects.base import Commit, Dialect, Item, Malformed
 from automem.memory.execute import Executor, ResultLimits
@@ -67,6 +76,7 @@ class RoutineRunner:
         sandbox: Sandbox,
         options: AgentOptions,
         hooks: Hooks | None = None,
+        recall: Recall | None = None,
     ) -> None:
         self._spec = spec
         self._schema = scaffold.schema
@@ -77,6 +87,7 @@ class RoutineRunner:
         self._sandbox = sandbox
         self._options = options
         self._hooks = hooks
+        self._recall = recall
         self._files = {file.name: file for file in self._schema.files}
         self._executor = Executor(
             sandbox,
@@ -105,10 +116,10 @@ class RoutineRunner:
 
         `carried` are errors of the LOG just before that the model has not been shown."""
         talk = await self._open(Routine.PLAN, moment, carried)
-        if self._options.protocol == "two_roles" and self._options.has_memory:
-            await self._consult(talk, moment.step)
-        elif self._options.protocol == "one_role":
+        if self._options.protocol == "one_role":
             return await self._commit(talk, moment.step, Role.MEMORY, self._schema.plan.max_turns)
+        if self._options.has_memory and self._recall is None:
+            await self._consult(talk, moment.step)
         talk.say(await self._prompts.hand_over(forced=False))
         return await self._commit(talk, moment.step, Role.GAMEPLAY, self._schema.commit_turns)
 
@@ -162,27 +173,47 @@ class RoutineRunner:
         recorded = self._record.next_if(Turn)
         if recorded is not None:
             messages = [Message(role=role, content=text) for role, text in recorded.prompt]
+            conversation = self._conversation(routine, messages)
         else:
+            conversation = await self._opened(routine, moment)
+        talk = Talk(routine, conversation, is_recalled=recorded is not None)
+        for message in self._messages(carried):
+            talk.say(message.content)
+        return talk
+
+    async def _opened(self, routine: Routine, moment: Moment) -> Conversation:
+        """The conversation that the scaffold, and a rival memory, open the routine with."""
+        hooked = await self._hooked(routine, moment)
+
+        async def open_with(lines: Sequence[ShownFile]) -> Conversation:
             messages = await self._prompts.open(
                 routine,
                 self._sandbox,
                 moment.observation,
                 moment.changed,
                 moment.recent,
-                await self._hooked(routine, moment),
+                hooked,
+                lines,
             )
+            return self._conversation(routine, messages)
+
+        if self._recall is None:
+            return await open_with(())
+        is_plan = routine is Routine.PLAN
+        roles = [self._roles.gameplay, self._roles.memory] if is_plan else [self._roles.memory]
+        follow_up = await self._prompts.hand_over(forced=True) if is_plan else ""
+        return await open_with(await recalled(self._recall, roles, open_with, follow_up))
+
+    def _conversation(self, routine: Routine, messages: Sequence[Message]) -> Conversation:
         schema = self._schema.log if routine is Routine.LOG else self._schema.plan
-        tools = self._dialect.tool_schemas(schema.ops, routine is Routine.PLAN)
+        ops = schema.ops if self._options.has_memory else ()
+        tools = self._dialect.tool_schemas(ops, routine is Routine.PLAN)
         roles = self._roles
         # A script or a chat engine may keep memory for an engine that takes tokens.
         renderer = roles.memory.renderer or (
             roles.gameplay.renderer if routine is Routine.PLAN else None
         )
-        conversation = Conversation(messages, renderer, tools)
-        talk = Talk(routine, conversation, is_recalled=recorded is not None)
-        for message in self._messages(carried):
-            talk.say(message.content)
-        return talk
+        return Conversation(messages, renderer, tools)
 
     async def _hooked(self, routine: Routine, moment: Moment) -> Hooked:
         """What the scaffold's hooks say; where they fail, their notices are lost and no more."""
@@ -227,7 +258,7 @@ class RoutineRunner:
         recorded = self._record.recall(Turn)
         seconds = 0.0
         if recorded is not None:
-            completion = _completion_of(recorded)
+            completion = completion_of(recorded)
         else:
             seconds = time.perf_counter()
             completion = await self._generate(talk, role, step)
@@ -240,7 +271,7 @@ class RoutineRunner:
             self._record.recorder.append(turn)
         talk.note_turn(self._turn)
         if whole.commit is not None:
-            completion = _cut_calls(completion, whole.commit)
+            completion = cut_calls(completion, whole.commit)
         answered = self._carry_out(talk, parsed, step, role, is_forced)
         self._turn += 1
         return parsed, completion, answered
@@ -358,25 +389,6 @@ class RoutineRunner:
             if answered
             else []
         )
-
-
-def _completion_of(turn: Turn) -> Completion:
-    """The completion that a recorded turn holds."""
-    return Completion(
-        text=turn.completion,
-        token_ids=None if turn.token_ids is None else tuple(turn.token_ids),
-        logprobs=None if turn.logprobs is None else tuple(turn.logprobs),
-        finish_reason=turn.finish_reason,
-        tool_calls=tuple(ToolCall(**call) for call in turn.tool_calls),
-    )
-
-
-def _cut_calls(completion: Completion, commit: Item) -> Completion:
-    """Without the native tool calls from the commit on: those before it are answered."""
-    if not completion.tool_calls:
-        return completion
-    calls = without_calls_from(completion, commit.call_id)
-    return msgspec.structs.replace(completion, tool_calls=calls)
 
 
 def _ids_digest(ids: Sequence[int]) -> str:

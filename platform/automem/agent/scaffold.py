@@ -10,6 +10,7 @@ Jinja2's sandbox with undefined names refused; templates that are not shipped ar
 in this process (`automem.agent.rendering`).
 """
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from functools import cache, cached_property
@@ -78,6 +79,16 @@ class Scaffold:
                 raise ScaffoldError(f"scaffold {schema.name!r} lacks the template {name}.j2")
         make = LocalRenderer if is_trusted else ProcessRenderer
         self.renderer: Renderer = make(schema.name, self.sources)
+
+    def with_schema(self, schema: ScaffoldSchema) -> "Scaffold":
+        """The same templates and hooks over another (valid) schema; itself where it is the same."""
+        if schema == self.schema:
+            return self
+        other = copy.copy(self)
+        for derived in ("digest", "notices"):
+            other.__dict__.pop(derived, None)
+        other.schema = schema
+        return other
 
     @cached_property
     def digest(self) -> str:

@@ -13,6 +13,7 @@ before the world has answered.
 from collections import deque
 
 from automem.agent.hooks import make_hooks
+from automem.agent.memories import make_recall, schema_with
 from automem.agent.prompts import Prompts
 from automem.agent.record import SessionRecord
 from automem.agent.recorder import RECENT_STEPS, History, LastStep, Recorder
@@ -43,9 +44,13 @@ class AgentSession:
         self.spec = spec
         self._options = options
         self._record = SessionRecord(recorder, sandbox, history)
+        self._recall = make_recall(options.memory, options.recall, scaffold.schema, self._record)
+        scaffold = scaffold.with_schema(schema_with(options.memory, scaffold.schema))
         self._upkeep = Upkeep(scaffold.schema.files, self._record, sandbox)
         dialect = make_dialect(options.dialect)
-        prompts = Prompts(scaffold, dialect, spec.instruction, options.has_memory)
+        prompts = Prompts(
+            scaffold, dialect, spec.instruction, options.has_memory, options.knowledge
+        )
         self._routines = RoutineRunner(
             spec,
             scaffold,
@@ -56,6 +61,7 @@ class AgentSession:
             sandbox,
             options,
             make_hooks(scaffold.hooks, options.hooks),
+            self._recall,
         )
         self._recent: deque[LastStep] = deque(
             history.recent if history else (), maxlen=RECENT_STEPS
@@ -112,6 +118,9 @@ class AgentSession:
                 f"step {self.step_index}: the world did not replay to what the journal recorded; "
                 "it is not deterministic given its seed and actions"
             )
+        if self._recall is not None:
+            action = self._recent[-1].action if self._recent else ""
+            self._recall.note(self.step_index, action, observation)
         return Moment(self.step_index, observation, changed, tuple(self._recent))
 
     async def _log(self, moment: Moment) -> Answered:

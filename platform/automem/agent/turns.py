@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from automem.engine.protocol import Completion
+from automem.agent.conversation import without_calls_from
+from automem.engine.protocol import Completion, ToolCall
 from automem.memory.dialects.base import Commit, Dialect, Done, Item, Malformed
 from automem.memory.ops import READING, Op, OpResult, OpStatus
-from automem.trace.events import Routine
+from automem.trace.events import Routine, Turn
 
 
 class ParsedTurn(msgspec.Struct, frozen=True):
@@ -70,3 +71,22 @@ def error_result(message: str) -> OpResult:
     """A refusal as the model reads it."""
     text = message if message.startswith("error: ") else f"error: {message}"
     return OpResult(OpStatus.ERROR, text)
+
+
+def completion_of(turn: Turn) -> Completion:
+    """The completion that a recorded turn holds."""
+    return Completion(
+        text=turn.completion,
+        token_ids=None if turn.token_ids is None else tuple(turn.token_ids),
+        logprobs=None if turn.logprobs is None else tuple(turn.logprobs),
+        finish_reason=turn.finish_reason,
+        tool_calls=tuple(ToolCall(**call) for call in turn.tool_calls),
+    )
+
+
+def cut_calls(completion: Completion, commit: Item) -> Completion:
+    """Without the native tool calls from the commit on: those before it are answered."""
+    if not completion.tool_calls:
+        return completion
+    calls = without_calls_from(completion, commit.call_id)
+    return msgspec.structs.replace(completion, tool_calls=calls)

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from automem.config import scaffold_path
 from automem.engine.models import find_adapter
 from automem.errors import UsageError
+from automem.loops.knowledge import with_knowledge
 from automem.rollout.spec import EngineSpec, EpisodeKey, RoleSpec, RolloutSpec, WorldSpec
 from automem.seeds import seeds_from
 
@@ -39,7 +40,7 @@ def spec_from(config: DictConfig, config_dir: Path | str | None = None) -> Rollo
         "gameplay": role,
         "scaffold": str(scaffold_path(config.scaffold, config_dir)),
         "episodes": episode_keys(rollout.pop("seeds"), rollout.pop("episodes"), env["seeds"]),
-        "agent": _plain(config.agent),
+        "agent": with_knowledge(_plain(config.agent)),
         "run_seed": config.run.seed,
         "max_steps": rollout.pop("max_steps") or 0,
         **rollout,

@@ -107,6 +107,7 @@ def episode_started(parts: Parts, key: EpisodeKey, world: GuardedWorld) -> Episo
     scaffold = parts.scaffold
     version = "broken" if isinstance(scaffold, ScaffoldError) else scaffold.version
     adapters = [role.adapter for role in (spec.memory, spec.gameplay) if role.adapter]
+    policy = "+".join([parts.model, version, *adapters, *parts.options.additions])
     return EpisodeStarted(
         schema=SCHEMA,
         episode=spec.episode_id(key),
@@ -115,7 +116,7 @@ def episode_started(parts: Parts, key: EpisodeKey, world: GuardedWorld) -> Episo
         replicate=key.replicate,
         run_seed=spec.run_seed,
         max_steps=spec.max_steps or world.max_steps,
-        policy=spec.policy or "+".join([parts.model, version, *adapters]),
+        policy=spec.policy or policy,
         scaffold="" if isinstance(scaffold, ScaffoldError) else scaffold.digest,
         instruction=world.instruction,
         fallback_action=world.fallback_action,

@@ -1,0 +1,67 @@
+"""Lines within a budget of tokens, and what is said of the others."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.agent_harness import ByteCounter
+
+from automem.agent.memories.budget import best_within, newest_within
+
+COUNTER = ByteCounter()
+LINES = [f"line {number}" for number in range(20)]
+
+
+def test_everything_is_shown_where_it_fits() -> None:
+    assert newest_within(LINES[:2], 0, 100, COUNTER) == "line 0\nline 1"
+    assert newest_within([], 0, 100, COUNTER) == ""
+
+
+def test_what_is_older_is_counted_in_a_first_line() -> None:
+    text = newest_within(LINES, 3, 100, COUNTER)
+    assert text == "... 17 more lines not shown\nline 17\nline 18\nline 19"
+
+
+def test_the_note_is_part_of_the_budget() -> None:
+    note = "... 20 more lines not shown"
+    assert newest_within(LINES, 0, len(note), COUNTER) == note
+    assert newest_within(LINES, 0, len(note) - 1, COUNTER) == ""
+    assert newest_within(LINES, 0, len(note) + 8, COUNTER).splitlines()[1:] == ["line 19"]
+
+
+def test_the_best_lines_are_shown_in_their_own_order() -> None:
+    assert best_within(LINES, [7, 3], 100, COUNTER) == (
+        "... 18 more lines not shown\nline 3\nline 7"
+    )
+    assert best_within(LINES, [7, 3], 36, COUNTER) == "... 19 more lines not shown\nline 7"
+
+
+@given(
+    lines=st.lists(st.text("abé ", max_size=30), max_size=30),
+    most=st.integers(0, 30),
+    tokens=st.integers(0, 200),
+)
+def test_no_budget_is_ever_exceeded_and_no_line_unaccounted_for(
+    lines: list[str], most: int, tokens: int
+) -> None:
+    for text in (
+        newest_within(lines, most, tokens, COUNTER),
+        best_within(lines, range(0, len(lines), 2), tokens, COUNTER),
+    ):
+        assert COUNTER.count(text) <= tokens or not text
+        told = text.split("\n") if text else []
+        if told and told[0].startswith("... "):
+            assert len(told) - 1 + int(told[0].split()[1]) == len(lines)
+
+
+@pytest.mark.parametrize("size", [0, 1, 50_000])
+def test_a_long_log_is_not_counted_from_its_beginning(size: int) -> None:
+    class Counting:
+        seen = 0
+
+        def count(self, text: str) -> int:
+            self.seen += len(text)
+            return len(text)
+
+    counter = Counting()
+    newest_within(["x" * 40] * size, 0, 200, counter)
+    assert counter.seen < 60_000
