@@ -1,16 +1,17 @@
-"""Crafter as text: the world and a scripted player for it.
+"""Crafter as text: the world and scripted players for it.
 
-Both names load on first use, so that naming them in a config costs nothing: the game's own package
+The names load on first use, so that naming them in a config costs nothing: the game's own package
 takes half a second to import.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from automem_envs.crafter.apprentice import ApprenticePlayer
     from automem_envs.crafter.player import CrafterPlayer
     from automem_envs.crafter.world import CrafterWorld
 
-__all__ = ["CrafterPlayer", "CrafterWorld"]
+__all__ = ["ApprenticePlayer", "CrafterPlayer", "CrafterWorld"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from automem_envs.crafter.player import CrafterPlayer
 
         return CrafterPlayer
+    if name == "ApprenticePlayer":
+        from automem_envs.crafter.apprentice import ApprenticePlayer
+
+        return ApprenticePlayer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,10 +5,13 @@ It is stateless: every reply is a function of the request's messages. LOG notes 
 (keyed by kind and block of the map), achievements into `progress.txt`, where to explore next into
 `strategy.txt`. PLAN reads these, looks up what it lacks in `map.txt`, and commits. It speaks the
 `tags` dialect and reads prompts in the layout of the shipped scaffolds; without memory it plays
-from the observation alone.
+from the observation alone. With `reads=False` it is its own memoryless twin: the same code, which
+writes as before and sees nothing of what it wrote.
 """
 
 from collections.abc import Iterable
+
+import msgspec
 
 from automem.agent.prompt_view import PromptView, read_prompt
 from automem.engine.protocol import GenerateRequest
@@ -63,9 +66,14 @@ _DIALECT = TagsDialect()
 class CrafterPlayer:
     """See the module's docstring; implements `automem.engine.scripted.Player`."""
 
+    def __init__(self, reads: bool = True) -> None:
+        self.reads = reads
+
     def reply(self, request: GenerateRequest) -> str:
         """The text of one turn."""
         view = read_prompt(request.messages)
+        if not self.reads:
+            view = msgspec.structs.replace(view, results=[], shown={}, files={})
         sight = read_sight(view.observation)
         if view.routine is Routine.LOG:
             return _log(view, sight)

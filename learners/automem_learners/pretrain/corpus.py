@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
+from transformers import PreTrainedTokenizerFast
 
 from automem.agent.prompt_view import read_prompt
 from automem.agent.roles import RoleBinding, Roles
@@ -77,8 +78,9 @@ class CorpusPlan(msgspec.Struct, frozen=True):
 class Encoder:
     """Ids of messages and answers, as the chat template and the tokenizer give them."""
 
-    def __init__(self) -> None:
-        tokenizer = build_tokenizer().backend_tokenizer
+    def __init__(self, own: PreTrainedTokenizerFast | None = None) -> None:
+        """`own`: another game's tokenizer; the special tokens are the same in all."""
+        tokenizer = (build_tokenizer() if own is None else own).backend_tokenizer
         ids = vocabulary()
 
         @lru_cache(maxsize=100_000)

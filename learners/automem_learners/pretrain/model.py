@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from automem_learners.pretrain.tokenizer import (
     CONTEXT_TOKENS,
@@ -55,8 +55,14 @@ def build_model(shape: ModelShape, seed: int) -> Qwen2ForCausalLM:
     return model
 
 
-def save_model(model: Qwen2ForCausalLM, folder: Path, dtype: torch.dtype) -> None:
-    """Write weights (as `dtype`), configuration and tokenizer into `folder`."""
+def save_model(
+    model: Qwen2ForCausalLM,
+    folder: Path,
+    dtype: torch.dtype,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+) -> None:
+    """Write weights (as `dtype`), configuration and tokenizer (None: Concentration's) into
+    `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = model.dtype
     anything: Any = model
@@ -64,7 +70,7 @@ def save_model(model: Qwen2ForCausalLM, folder: Path, dtype: torch.dtype) -> Non
     anything.to(kept)
     for file in folder.glob("*.safetensors"):
         file.chmod(0o644)  # it is written for its owner alone, and will be packaged
-    save_tokenizer(folder)
+    save_tokenizer(folder, tokenizer)
 
 
 def load_model(folder: Path) -> Qwen2ForCausalLM:

@@ -8,6 +8,7 @@ taken out again when decoding.
 """
 
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -60,16 +61,20 @@ def words() -> list[str]:
     return resources.files(__package__).joinpath("words.txt").read_text(encoding="utf-8").split()
 
 
-def vocabulary() -> dict[str, int]:
-    """Token to id."""
+def vocabulary(own_tokens: Sequence[str] | None = None) -> dict[str, int]:
+    """Token to id. `own_tokens`, which may hold spaces, make the vocabulary of another game: they
+    stand in the place of this game's numbers and words."""
     tokens = [*SPECIAL, *_byte_alphabet()]
     tokens += [f"<|{name}|>" for name in (*OPS, "ACTION", "DONE", "END")]
     tokens += [f"{_SPACE}{name}" for name in OPS]
     tokens += [f"#{_SPACE}{header}" for header in HEADERS]
-    tokens += [f"{_SPACE}{number:02d}" for number in range(100)]
-    tokens += [f"{_SPACE}{number}" for number in range(10)]
-    tokens += [".txt", ".md", "..."]
-    tokens += [f"{_SPACE}{word}" for word in words()]
+    if own_tokens is None:
+        tokens += [f"{_SPACE}{number:02d}" for number in range(100)]
+        tokens += [f"{_SPACE}{number}" for number in range(10)]
+        tokens += [".txt", ".md", "..."]
+        tokens += [f"{_SPACE}{word}" for word in words()]
+    else:
+        tokens += [token.replace(" ", _SPACE).replace("\n", _NEWLINE) for token in own_tokens]
     unique = list(dict.fromkeys(tokens))
     spare = VOCABULARY_SIZE - len(unique)
     if spare < 0:
@@ -78,10 +83,16 @@ def vocabulary() -> dict[str, int]:
     return {token: index for index, token in enumerate(unique)}
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer with its chat template; `save_pretrained` makes it loadable anywhere."""
+def build_tokenizer(
+    own_tokens: Sequence[str] | None = None, own_pieces: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
+    """The tokenizer with its chat template; `save_pretrained` makes it loadable anywhere.
+
+    For another game: `own_tokens` as in `vocabulary`, and `own_pieces`, expressions of text (with
+    plain spaces and newlines) that stay in one piece."""
+    pieces = [piece.replace(" ", _SPACE).replace("\n", _NEWLINE) for piece in own_pieces]
     model = models.WordPiece(
-        vocabulary(),
+        vocabulary(own_tokens),
         unk_token=PAD,
         continuing_subword_prefix="",
         max_input_chars_per_word=1_000_000,
@@ -93,7 +104,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
             normalizers.Replace(Regex(rf"{_OPENS}(?=[0-9A-Za-z{_SPACE}])"), _SPACE),
         ]
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join(_PIECES)), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join([*pieces, *_PIECES])), "isolated")
     tokenizer.decoder = decoders.Sequence(
         [
             decoders.Fuse(),
@@ -113,9 +124,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def save_tokenizer(folder: Path) -> None:
-    """Write the tokenizer's files into `folder`."""
-    tokenizer: Any = build_tokenizer()
+def save_tokenizer(folder: Path, own: PreTrainedTokenizerFast | None = None) -> None:
+    """Write the tokenizer's files into `folder`; `own` in its place, where given."""
+    tokenizer: Any = build_tokenizer() if own is None else own
     tokenizer.save_pretrained(str(folder))
     # transformers 5 takes every tokenizer beside a Qwen2 model for Qwen's own, whatever its files
     # say, and would cut words into bytes. An empty `auto_map` makes it believe `tokenizer_class`.

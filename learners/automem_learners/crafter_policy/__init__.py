@@ -1,0 +1,1 @@
+"""The small Crafter policy: the embedded model's recipe on real Crafter text."""
