@@ -3,7 +3,8 @@
 A policy version is a base model by name, a scaffold and an optional adapter. Publishing copies the
 two folders under their content's digest, so what a version means never changes; names are never
 reused. An alias (`current`, `canary` with a share of new work) moves by compare-and-swap and can be
-rolled back, step by step, to what it named before.
+rolled back, step by step, to what it named before. Scaffolds may have names of their own, too:
+each upload under a name is a record, and the newest is what the name means for new work.
 
 Promise: versions and moves are append-only records (`automem.loops.records`): a death leaves a
 publication or a move whole or undone, and the record of moves, with who made them, is the audit
@@ -73,6 +74,18 @@ class AliasMove(msgspec.Struct, frozen=True):
     time: float = 0.0
 
 
+class RegisteredScaffold(msgspec.Struct, frozen=True):
+    """One line of `scaffolds.jsonl`: a scaffold put under a name."""
+
+    name: str
+    scaffold: str
+    """`name@digest`, as `Scaffold.version`: the scaffold's own name."""
+    folder: str
+    """Relative to the registry's own."""
+    by: str = ""
+    time: float = 0.0
+
+
 class Registry:
     """The registry in one folder; any number of processes may use it at the same time."""
 
@@ -80,6 +93,7 @@ class Registry:
         self.folder = folder
         self._versions = Records(folder / "versions.jsonl", PolicyVersion)
         self._moves = Records(folder / "aliases.jsonl", AliasMove)
+        self._scaffolds = Records(folder / "scaffolds.jsonl", RegisteredScaffold)
 
     # Versions
 
@@ -127,6 +141,29 @@ class Registry:
             return msgspec.structs.replace(made, name=chosen)
 
         return self._versions.append_after(choose)
+
+    def register_scaffold(
+        self, name: str, source: Path, by: str | None = None
+    ) -> RegisteredScaffold:
+        """Put a scaffold under a name; UsageError where it may not be called so, ScaffoldError
+        where it cannot be used. The same content again changes nothing."""
+        if _NAME.fullmatch(name) is None:
+            raise UsageError(
+                f"a scaffold cannot be called {name!r}: lower-case letters, digits and . _ - (64 "
+                "at most)"
+            )
+        scaffold, folder = self.keep_scaffold(source)
+        made = RegisteredScaffold(name, scaffold, folder, by or _me(), time.time())
+
+        def choose(known: list[RegisteredScaffold]) -> RegisteredScaffold:
+            newest = {record.name: record for record in known}.get(name)
+            return newest if newest and newest.scaffold == scaffold else made
+
+        return self._scaffolds.append_after(choose)
+
+    def scaffolds(self) -> dict[str, RegisteredScaffold]:
+        """What each registered name means now."""
+        return {record.name: record for record in self._scaffolds.all()}
 
     def keep_scaffold(self, source: Path) -> tuple[str, str]:
         """A copy of a scaffold under its digest: (`name@digest`, folder in the registry)."""

@@ -45,6 +45,11 @@ class Caller(msgspec.Struct, frozen=True):
     token: str = ""
     """Id of the token, for the audit log."""
 
+    @property
+    def signature(self) -> str:
+        """How the audit log names the caller."""
+        return f"{self.tenant}/{self.token}" if self.token else self.tenant
+
 
 class Tokens:
     """The tokens in one file."""

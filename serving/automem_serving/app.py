@@ -22,6 +22,7 @@ from automem_serving.gate import Gate
 from automem_serving.model_routes import model_routes
 from automem_serving.operation_routes import operation_routes
 from automem_serving.problems import as_api_error, error_body
+from automem_serving.scaffold_routes import scaffold_routes
 
 _HTTP_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}
 _log = logging.getLogger("automem.serving")
@@ -53,6 +54,7 @@ def build_app(context: Context) -> FastAPI:
     bearer = Depends(HTTPBearer(auto_error=False, description="automem_..., of `automem token`"))
     app.include_router(model_routes(context), dependencies=[bearer])
     app.include_router(episode_routes(context), dependencies=[bearer])
+    app.include_router(scaffold_routes(context), dependencies=[bearer])
     app.include_router(operation_routes(context))
     app.add_exception_handler(AutoMemError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -73,7 +73,7 @@ def operation_routes(context: Context) -> APIRouter:
         version = registry.version(body.version)
         await policies.load(version)
         moved = await asyncio.to_thread(
-            registry.promote, version.name, alias, body.share, body.expected_revision, _by(who)
+            registry.promote, version.name, alias, body.share, body.expected_revision, who.signature
         )
         await policies.refresh()
         return dict(msgspec.to_builtins(moved))
@@ -83,7 +83,7 @@ def operation_routes(context: Context) -> APIRouter:
         """Undo the newest promotion of an alias."""
         try:
             moved = await asyncio.to_thread(
-                registry.rollback, alias, body.expected_revision, _by(who)
+                registry.rollback, alias, body.expected_revision, who.signature
             )
         except AliasMovedError as error:
             raise as_api_error(error) from error
@@ -93,7 +93,3 @@ def operation_routes(context: Context) -> APIRouter:
         return dict(msgspec.to_builtins(moved))
 
     return router
-
-
-def _by(who: Caller) -> str:
-    return f"{who.tenant}/{who.token}" if who.token else who.tenant

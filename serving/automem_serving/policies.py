@@ -167,12 +167,15 @@ class Policies:
 
     def keep_scaffold(self, name: str) -> tuple[str, str]:
         """A registered scaffold's (`name@digest`, folder in the registry); 422 for others."""
-        if name not in self._spec.scaffolds:
-            known = ", ".join(sorted(self._spec.scaffolds)) or "none"
+        if name in self._spec.scaffolds:
+            return self.registry.keep_scaffold(Path(self._spec.scaffolds[name]))
+        registered = self.registry.scaffolds()
+        if name not in registered:
+            known = ", ".join(sorted({*self._spec.scaffolds, *registered})) or "none"
             raise ApiError(
                 422, "unknown_scaffold", f"no scaffold of that name is registered: {known}"
             )
-        return self.registry.keep_scaffold(Path(self._spec.scaffolds[name]))
+        return registered[name].scaffold, registered[name].folder
 
     def _publish_first(self) -> None:
         """The untouched base with the first registered scaffold, as `current`."""

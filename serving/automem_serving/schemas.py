@@ -232,6 +232,15 @@ class ChatRequest(_Body):
     user: str | None = None
 
 
+class ScaffoldRequest(_Strict):
+    """Register a scaffold: its files by name. `hooks.py` is code and is not taken over HTTP."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", examples=["crafter-v2"])
+    files: dict[str, str] = Field(
+        min_length=1, max_length=16, description="scaffold.yaml and the five templates (*.j2)"
+    )
+
+
 class PromoteRequest(_Strict):
     """Move an alias."""
 
