@@ -40,8 +40,9 @@ grass sand path tree water lava stone coal iron diamond table furnace plant sapl
 skeleton arrow fence wood nothing unknown tunnels
 Noop Move West East North South Do Sleep Place Stone Table Furnace Plant Make Wood Iron
 Pickaxe Sword north south west east place collect drink wake up make eat defeat explore
-done saw key text file progress survival yes no ok unchanged empty match error now more lines line not shown a the is was
-You Vitals health food energy carry see face asleep are
+done saw key text file progress survival yes no ok unchanged empty match
+error now more lines line not shown a the is was You Vitals
+health food energy carry see face asleep are
 """
 _NUMBERS = tuple(f" {number}" for number in range(40))
 
