@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from automem.agent.roles import AgentOptions
 from automem.config import compose, groups, scaffold_path
 from automem.errors import UsageError, WorldError
-from automem.loops.knowledge import with_knowledge
+from automem.loops.knowledge_file import with_knowledge
 from automem.rollout.guarded_world import GuardedWorld, WorldClock
 from automem.rollout.spec import EngineSpec, WorldSpec
 from automem.suggest import no_such

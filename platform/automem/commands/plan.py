@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from automem.config import scaffold_path
 from automem.engine.models import find_adapter
 from automem.errors import UsageError
-from automem.loops.knowledge import with_knowledge
+from automem.loops.knowledge_file import with_knowledge
 from automem.rollout.spec import EngineSpec, EpisodeKey, RoleSpec, RolloutSpec, WorldSpec
 from automem.seeds import seeds_from
 

@@ -1,38 +1,153 @@
 """Knowledge of the task, told apart from the structure of memory.
 
-A revised scaffold can carry facts of the game (what a pickaxe costs) beside structure (a file, a
-rule of pruning); a gain from the first is no gain of memory. So knowledge is a text of its own,
-which can be given to every arm alike.
+A revised scaffold can carry facts of the game (what a pickaxe costs, which cards are out of play)
+beside structure (a file, a kind, how many lines are shown); a gain from the first is no gain of
+memory. So every passage that a revision added is classed: *declared* knowledge of the task (by who
+made the revision), *undeclared* (it speaks or acts in the world's own words, which the check takes
+from instruction, observations and actions of traces), or *structure*. And knowledge is a text that
+every arm can be given alike (`agent.knowledge`, `knowledge_file.py`).
+
+Not covered: knowledge in words that neither the instruction nor any trace has. The check flags; it
+proves nothing, and what it flags may be a mere mention.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-from automem.errors import UsageError
+import msgspec
 
-MOST_BYTES = 64_000
-"""Of a knowledge file: it stands in every prompt."""
+from automem.agent.schema import FileSchema, Notice, PruneRule, RoutineSchema, ScaffoldSchema
+from automem.config import conf_dir
+from automem.loops.passages import Passage, added
+from automem.memory.ops import OPS
+from automem.rollout.chain import iter_events
+from automem.trace.events import Blob, Committed, EpisodeStarted, Observed
+
+MOST_EPISODES = 8
+"""Of a run whose words are read: more say little that is new."""
+
+_WORD = re.compile(r"[a-z]{3,}")
+_CODE = re.compile(r"\{[{%#].*?[}%#]\}|\{[^{}]*\}")
+"""What templates and patterns compute: no words of anybody's."""
+_COMMON_TEXT = """
+    about above after again all already also and another any anything are away back because been
+    before begin being below best better between both but can cannot case come could did different
+    does done down during each early either else empty end enough even every everything far few
+    find first for from full get give given goes going good had has have her here him his how if
+    into its itself just keep kept know last late later least left less let like line lines list
+    little long longer look made make many may mean might more most much must name names need never
+    new newest next none nor not nothing now number off often old oldest once one only other others
+    our out over own part past place plan put rather read same say see seen set several shall she
+    should show shown since small some something soon still such take than that the their them then
+    there these they thing things this those three through time times too turn two under until upon
+    use used using very want was way well went were what when where whether which while who whole
+    whose why will with within without word words would write written yes yet you your file files
+    memory note unchanged repeated oscillating changed field sees exists bytes notes search step
+    steps text game play action actions observation useful
+"""
+"""English that says nothing of any world, and this program's own words."""
 
 
-def with_knowledge(agent: Mapping[str, Any]) -> dict[str, Any]:
-    """The agent's options with the file that `knowledge` names replaced by its text."""
-    path = agent.get("knowledge")
-    return {**agent, "knowledge": read_knowledge(Path(path))} if path else dict(agent)
+class KnowledgeClass(StrEnum):
+    """What a passage that a revision added is."""
+
+    STRUCTURE = "structure"
+    """How memory is kept."""
+    DECLARED = "declared"
+    """Knowledge of the task, by the reviewer's own word."""
+    UNDECLARED = "undeclared"
+    """Knowledge of the task by the look of it, and nobody said so."""
 
 
-def read_knowledge(path: Path) -> str:
-    """The text of a knowledge file; UsageError where it cannot be used."""
-    try:
-        data = path.expanduser().read_bytes()
-    except OSError as error:
-        raise UsageError(f"agent.knowledge: {path} cannot be read: {error.strerror}") from None
-    if len(data) > MOST_BYTES:
-        raise UsageError(
-            f"agent.knowledge: {path} has {len(data)} bytes; it stands in every prompt, so "
-            f"{MOST_BYTES} is the most"
-        )
-    try:
-        return data.decode().strip()
-    except UnicodeDecodeError:
-        raise UsageError(f"agent.knowledge: {path} is no UTF-8 text") from None
+class Classed(msgspec.Struct, frozen=True):
+    """A passage and what it is."""
+
+    passage: Passage
+    kind: KnowledgeClass
+    words: tuple[str, ...] = ()
+    """The world's own words in it."""
+
+    @property
+    def is_knowledge(self) -> bool:
+        return self.kind is not KnowledgeClass.STRUCTURE
+
+
+def classify(
+    old: Mapping[str, str],
+    new: Mapping[str, str],
+    declared: Sequence[str],
+    world_words: frozenset[str],
+) -> list[Classed]:
+    """Every passage that `new` has and `old` has not, classed. `declared`: lines that the reviewer
+    calls knowledge; `world_words`: `words_of_runs`."""
+    known = _words(" ".join(old.values())) | _own_words()
+    said = [_bare(line) for line in declared if _bare(line)]
+    found = []
+    for passage in added(old, new):
+        words = tuple(sorted((_words(_CODE.sub(" ", passage.text)) & world_words) - known))
+        text = _bare(passage.text)
+        if any(line in text or text in line for line in said):
+            kind = KnowledgeClass.DECLARED
+        elif len(words) >= (1 if passage.acts else 2):
+            # A rule needs but one word of the world to act on it; wording may mention one.
+            kind = KnowledgeClass.UNDECLARED
+        else:
+            kind = KnowledgeClass.STRUCTURE
+        found.append(Classed(passage, kind, words))
+    return found
+
+
+def words_of_runs(runs: Iterable[Path]) -> frozenset[str]:
+    """The words of a world: of its instruction, of what it showed and of what was done."""
+    found: set[str] = set()
+    for run in runs:
+        episodes = sorted(path for path in (run / "episodes").glob("*") if path.is_dir())
+        for episode in episodes[:MOST_EPISODES]:
+            found |= _words_of_episode(episode)
+    return frozenset(found)
+
+
+def as_text(classed: Iterable[Classed]) -> str:
+    """The knowledge among them as one text, for `agent.knowledge`."""
+    texts = [each.passage.text for each in classed if each.is_knowledge]
+    return "\n".join(dict.fromkeys(texts))
+
+
+def _words_of_episode(episode: Path) -> set[str]:
+    """Texts longer than a line are blobs, and blobs hold prompts as well: only those that an
+    observation names count."""
+    blobs: dict[str, str] = {}
+    texts: list[str] = []
+    for event in iter_events(episode):
+        match event:
+            case Blob():
+                blobs[event.digest] = event.text
+            case EpisodeStarted():
+                texts += [event.instruction, event.fallback_action]
+            case Observed():
+                texts.append(blobs.get(event.observation, event.observation))
+            case Committed():
+                texts.append(event.action)
+    return _words("\n".join(dict.fromkeys(texts)))
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(text.lower()))
+
+
+@cache
+def _own_words() -> frozenset[str]:
+    """What scaffolds are written in, whatever the world."""
+    structs = (ScaffoldSchema, FileSchema, RoutineSchema, Notice, PruneRule)
+    fields = " ".join(name for kind in structs for name in kind.__struct_fields__)
+    start = conf_dir() / "scaffold" / "v0"
+    texts = " ".join(path.read_text(encoding="utf-8") for path in sorted(start.iterdir()))
+    return frozenset(_words(f"{_COMMON_TEXT} {fields} {' '.join(OPS)} {texts}"))
+
+
+def _bare(text: str) -> str:
+    """Without case, marks of lists and diffs, and superfluous space."""
+    return " ".join(text.lower().lstrip("+-*# ").split())

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from automem.agent.memories.options import RecallOptions
 from automem.agent.patterns import Pattern, fill
 
-JOINT = " / "
+JOINT = "; "
 """Between the lines of an observation that is kept as one."""
 
 
