@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from automem.checkout import prefer_checkout
 from automem.errors import AutoMemError, UsageError
 from automem.suggest import no_such
 
@@ -37,7 +38,13 @@ COMMANDS = {
     "proficiency": Entry(
         "automem.commands.proficiency:main", "train memory specialists, judge them, one table"
     ),
+    "submit": Entry("automem.commands.submit:main", "run a command as a job on a Ray cluster"),
+    "jobs": Entry("automem.commands.jobs:main", "submitted jobs: list, follow, stop, fetch"),
+    "evolve": Entry("automem.commands.evolve:main", "let a reviewer improve the scaffold, gated"),
+    "lineage": Entry("automem.commands.evolve:lineage", "the scaffold's versions: tree and diffs"),
+    "finalize": Entry("automem.commands.evolve:finalize", "the champion on the final seeds, once"),
     "report": Entry("automem.commands.inspect:report", "write a run's report.html again"),
+    "compare": Entry("automem.commands.compare:main", "runs or a sweep side by side: table, page"),
     "show": Entry("automem.commands.inspect:show", "one episode, step by step, with its memory"),
     "query": Entry("automem.commands.inspect:query", "SQL over a run's traces"),
     "doctor": Entry("automem.doctor:main", "what works on this machine and what to do"),
@@ -74,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"automem {importlib.metadata.version('automem')}")
         return 0
     name, rest = arguments[0], arguments[1:]
+    prefer_checkout(arguments)
     try:
         return load(name)(rest)
     except UsageError as error:

@@ -16,6 +16,7 @@ from automem.errors import UsageError
 from automem.loops.knowledge_file import with_knowledge
 from automem.rollout.spec import EngineSpec, EpisodeKey, RoleSpec, RolloutSpec, WorldSpec
 from automem.seeds import seeds_from
+from automem.storage.store import Store
 
 RUNS = Path("runs")
 RANGE_EPISODES = 10
@@ -27,8 +28,9 @@ ENGINE = "base"
 def spec_from(config: DictConfig, config_dir: Path | str | None = None) -> RolloutSpec:
     """Everything that decides the run; UsageError where the tree does not hold it."""
     env, engine, rollout = (_plain(config[name]) for name in ("env", "engine", "rollout"))
+    places = _plain(config.placement) if "placement" in config else {}
     role = RoleSpec(engine=ENGINE, sampling=engine.get("sampling") or {})
-    served, memory = _engine(engine), role
+    served, memory = _engine({**engine, **(places.get("engine") or {})}), role
     if config.get("specialist"):
         name, folder = find_adapter(config.specialist)
         served = msgspec.structs.replace(served, adapters={**served.adapters, name: folder})
@@ -43,6 +45,8 @@ def spec_from(config: DictConfig, config_dir: Path | str | None = None) -> Rollo
         "agent": with_knowledge(_plain(config.agent)),
         "run_seed": config.run.seed,
         "max_steps": rollout.pop("max_steps") or 0,
+        "placement": places.get("rollout") or {},
+        "storage_url": storage_url(config),
         **rollout,
     }
     try:
@@ -57,6 +61,12 @@ def _engine(engine: dict[str, Any]) -> EngineSpec:
         return msgspec.convert({k: v for k, v in engine.items() if k in known}, EngineSpec)
     except msgspec.ValidationError as error:
         raise UsageError(f"engine {engine.get('name')!r}: {error}") from error
+
+
+def storage_url(config: DictConfig) -> str:
+    """Where runs are stored, or nothing; UsageError where the place cannot be used."""
+    url = str(OmegaConf.select(config, "storage.url") or "")
+    return Store(url).url if url else ""
 
 
 def episode_keys(

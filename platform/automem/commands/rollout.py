@@ -4,26 +4,22 @@ Promise: everything that can be checked is checked before the first episode star
 of a sweep; a point that fails does not stop the others.
 """
 
-import shlex
-import sys
-import traceback
+import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from automem.cli import FAILED
 from automem.commands.arguments import Parser
-from automem.commands.plan import fresh_dir, new_run_dir, spec_from
-from automem.commands.play import broken_off, close, cut_short, exit_code, play_new, shortest
-from automem.commands.table import Row, print_table
+from automem.commands.plan import new_run_dir, spec_from
+from automem.commands.play import broken_off, close, cut_short, play_new
+from automem.commands.sweep import Point, play_grid
+from automem.commands.sweep_search import first_of, play_search, split
 from automem.config import compose, groups, parse_overrides, scaffolds
-from automem.errors import AutoMemError, InfrastructureError, UsageError
-from automem.rollout.spec import RolloutSpec
-from automem.trace.summary import write_summary
+from automem.errors import InfrastructureError, UsageError
 
 EXAMPLES = [
     "automem rollout                                  # the embedded game by the small model",
@@ -32,21 +28,52 @@ EXAMPLES = [
     "    engine.model=Qwen/Qwen2.5-32B-Instruct rollout.seeds=[42,43]",
     "automem rollout experiment=embedded tracker=wandb run.dir=runs/first",
     "automem rollout -m env=crafter,concentration engine=scripted run.seed='range(0,3)'",
+    "automem rollout -m sweep=ray scaffold=v0,v1 run.seed=1,2,3    # some at a time, on Ray",
+    "automem rollout -m sweep=optuna engine.sampling.temperature='interval(0.2,1.5)'",
     "automem rollout --config-dir ~/my-conf experiment=mine --show",
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One run to be played: checked, not yet started."""
-
-    overrides: list[str]
-    config: DictConfig
-    spec: RolloutSpec
-
-
 def main(argv: list[str]) -> int:
     """See the module's docstring."""
+    options = _options(argv)
+    if options.show:
+        config = compose(options.config_name, options.overrides, options.config_dir)
+        print(OmegaConf.to_yaml(config, resolve=True), end="")
+        return 0
+    if not options.multirun:
+        return _single(points_of(argv)[0])
+    settings = sweep_settings(options)
+    if settings["sweeper"] == "optuna":
+        return play_search(options.overrides, settings, partial(_point, options))
+    return play_grid(points_of(argv), settings)
+
+
+def points_of(argv: list[str]) -> list[Point]:
+    """The runs that these arguments ask for, checked; UsageError says what is wrong with them."""
+    options = _options(argv)
+    if not options.multirun:
+        return [_point(options, options.overrides)]
+    if sweep_settings(options)["sweeper"] == "optuna":
+        fixed, space = split(options.overrides)
+        return [_point(options, [*fixed, *first_of(space)])]
+    return [_point(options, each) for each in expand(options.overrides)]
+
+
+def _point(options: argparse.Namespace, overrides: list[str]) -> Point:
+    config = compose(options.config_name, overrides, options.config_dir)
+    return Point(overrides, config, spec_from(config, options.config_dir))
+
+
+def sweep_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """How the points are chosen and played: the group `sweep`, the same for all of them."""
+    words = [word for word in options.overrides if word.partition("=")[0].startswith("sweep")]
+    tree = compose("sweep_settings", words, options.config_dir)
+    plain: Any = OmegaConf.to_container(tree.sweep, resolve=True)
+    return plain
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
     parser = Parser("rollout", "Play episodes and write their traces, summary and report.", [])
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="see below")
     parser.add_argument("-m", "--multirun", action="store_true", help="sweep: a=1,2 b='range(0,3)'")
@@ -55,19 +82,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--show", action="store_true", help="print the configuration and stop")
     if any(word in ("-h", "--help") for word in argv):
         parser.epilog = help_text(_config_dir_of(argv))
-    options = parser.parse_intermixed_args(argv)
-
-    def point(overrides: list[str]) -> Point:
-        config = compose(options.config_name, overrides, options.config_dir)
-        return Point(overrides, config, spec_from(config, options.config_dir))
-
-    if options.show:
-        config = compose(options.config_name, options.overrides, options.config_dir)
-        print(OmegaConf.to_yaml(config, resolve=True), end="")
-        return 0
-    if options.multirun:
-        return _sweep([point(each) for each in expand(options.overrides)])
-    return _single(point(options.overrides))
+    return parser.parse_intermixed_args(argv)
 
 
 def help_text(config_dir: str | None = None) -> str:
@@ -96,53 +111,6 @@ def _single(point: Point) -> int:
         return broken_off(error, run_dir)
     except KeyboardInterrupt:
         return cut_short(run_dir)
-
-
-def _sweep(points: list[Point]) -> int:
-    """Play every point in a folder of its own; one table at the end."""
-    swept = _swept_keys(points)
-    base = points[0].config.run.dir
-    root = Path(base).expanduser().resolve() if base else fresh_dir(Path("multirun"), "sweep")
-    rows, codes = [], []
-    for number, point in enumerate(points):
-        name = " ".join(word for word in point.overrides if word.partition("=")[0] in swept)
-        run_dir = root / f"{number:03d}"
-        print(f"[{number + 1}/{len(points)}] {name or 'the same'} → {run_dir}", file=sys.stderr)
-        try:
-            result = play_new(point.spec, run_dir, point.config, title=name)
-        except KeyboardInterrupt:
-            return cut_short(run_dir)
-        except InfrastructureError as error:
-            codes.append(broken_off(error, run_dir))
-            rows.append(Row(f"{number:03d} {name}", write_summary(run_dir), str(error)))
-        except AutoMemError as error:
-            codes.append(FAILED)
-            rows.append(Row(f"{number:03d} {name}", None, f"failed: {error}"))
-        except Exception as error:  # noqa: BLE001 - one broken point must not cost the others
-            traceback.print_exc()
-            codes.append(FAILED)
-            rows.append(Row(f"{number:03d} {name}", None, f"failed: {error!r}"))
-        else:
-            codes.append(exit_code(result, run_dir))
-            rows.append(Row(f"{number:03d} {name}", write_summary(run_dir)))
-            if result.interrupted:
-                break
-    print_table(rows)
-    here = shlex.quote(str(shortest(root)))
-    print(f"written: {here}, one folder for each run")
-    print(
-        f'next:    automem query {here} "select run, avg(progression) from episodes group by run"'
-    )
-    return next((code for code in codes if code), 0)
-
-
-def _swept_keys(points: list[Point]) -> set[str]:
-    """Keys that differ between points."""
-    values: dict[str, set[str]] = {}
-    for point in points:
-        for word in point.overrides:
-            values.setdefault(word.partition("=")[0], set()).add(word)
-    return {key for key, words in values.items() if len(words) > 1}
 
 
 def _config_dir_of(argv: Sequence[str]) -> str | None:

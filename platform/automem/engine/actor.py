@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 from automem.engine.build import build_engine
 from automem.engine.protocol import Capabilities, Completion, Engine, GenerateRequest
 from automem.errors import AutoMemError, EngineError
+from automem.storage.store import local_copy
 
 RESTARTS = 3
 """How often Ray replaces an engine's process that died."""
@@ -45,6 +46,12 @@ class ActorSpec(Protocol):
 
     @property
     def num_gpus(self) -> float: ...
+
+    @property
+    def resources(self) -> Mapping[str, float]: ...
+
+    @property
+    def labels(self) -> Mapping[str, str]: ...
 
 
 class _Call(msgspec.Struct, array_like=True):
@@ -144,10 +151,14 @@ class EngineHost:
         if self._adapters.get(name, path) != path:
             await self._ready_engine().load_adapter(name, path)  # says why not
         if name not in self._loads or _has_failed(self._loads[name]):
-            loading = self._ready_engine().load_adapter(name, path)
-            self._loads[name] = asyncio.ensure_future(loading)
+            self._loads[name] = asyncio.ensure_future(self._fetch_adapter(name, path))
         await asyncio.shield(self._loads[name])
         self._adapters[name] = path
+
+    async def _fetch_adapter(self, name: str, path: str) -> None:
+        """From this node's disk; what lies in object storage is copied there first."""
+        folder = await asyncio.to_thread(local_copy, path)
+        await self._ready_engine().load_adapter(name, str(folder))
 
     def _ready_engine(self) -> Engine:
         if self._engine is None:
@@ -310,6 +321,8 @@ def start_engine(spec: ActorSpec) -> RemoteEngine:
         .options(
             num_cpus=spec.num_cpus,
             num_gpus=spec.num_gpus,
+            resources=dict(spec.resources) or None,
+            label_selector=dict(spec.labels) or None,
             max_restarts=RESTARTS,
             max_concurrency=1000,  # a poll per worker, and scores
         )

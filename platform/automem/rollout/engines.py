@@ -1,5 +1,6 @@
 """Where a run's engines live: in each worker, or once, in an actor that all workers share."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from automem.engine.build import build_engine
 from automem.engine.protocol import Engine
 from automem.rollout.spec import RolloutSpec
+from automem.storage.store import local_copy
 
 if TYPE_CHECKING:  # the actor's module imports Ray, which a run without Ray does not need
     from automem.engine.actor import RemoteEngine
@@ -19,7 +21,8 @@ async def build_own_engines(spec: RolloutSpec) -> dict[str, Engine]:
         if part.placement == "worker":
             engines[name] = build_engine(part.target)
             for adapter, path in part.adapters.items():
-                await engines[name].load_adapter(adapter, path)
+                folder = await asyncio.to_thread(local_copy, path)
+                await engines[name].load_adapter(adapter, str(folder))
     return engines
 
 

@@ -106,6 +106,10 @@ async def play_episode(
                 return result_of(done)
             attempt = Attempt(parts, key, directory, meter)
             return result_of(await attempt.play(run_dir / "tables"))
+        except asyncio.CancelledError:
+            if attempt is not None:
+                await attempt.hand_over()
+            raise
         except LeaseLostError as error:
             return EpisodeResult(episode, EpisodeStatus.LOST, reason=str(error))
         except Exception as error:  # noqa: BLE001 - told apart and recorded, never dropped
@@ -185,6 +189,13 @@ class Attempt:
         if self._journal is not None:
             with suppress(StoreError):
                 self._append(self._failed(error, is_infrastructure=True))
+
+    async def hand_over(self) -> None:
+        """Store what was written, so that whoever goes on elsewhere loses nothing; without a store
+        the journal on disk is all that is needed."""
+        if self._segments is not None:
+            with suppress(StoreError):
+                await self._segments.finish()
 
     def close(self) -> None:
         """Free everything; nothing durable happens here."""

@@ -2,7 +2,8 @@
 
 Promise: an episode is played to its end or left pending with a reason, whatever happens to the
 workers. A worker that gives no sign of life is killed and its episodes restart elsewhere from their
-journals; neighbours of a hung world lose the call in flight. An episode that takes its worker down
+journals; neighbours of a hung world lose the call in flight. Workers on a node that is being taken
+back hand their episodes over. An episode that takes its worker down
 again and again gets a worker of its own; if that is lost too, the episode is pending. The driver
 does no work per step: it hears one pulse per worker and second, or when an episode comes out.
 
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray._private.state
 import ray.exceptions
 
 from automem.engine.protocol import Engine
@@ -35,6 +37,7 @@ from automem.rollout.finish import read_done
 from automem.rollout.meter import WorkerStats
 from automem.rollout.progress import Ledger, Progress
 from automem.rollout.spec import EpisodeKey, RolloutSpec
+from automem.rollout.stored_run import StoredRun
 from automem.rollout.suspicion import Suspicion, record_conviction
 from automem.rollout.worker import Pulse, Worker
 
@@ -42,6 +45,8 @@ PULSE_S = 1.0
 """How long a worker without news waits with its pulse."""
 REPORT_S = 0.5
 DRAIN_S = 15.0
+LATE_S = 20.0
+"""A worker that has no place on a node after this gets no episodes while others have room."""
 STARTS_IN_VAIN = 3
 """Workers in a row that die before their first pulse, after which the run gives up."""
 
@@ -58,6 +63,7 @@ class Hand:
     pulse: Any
     """Reference to the pulse that is under way."""
     heard_at: float
+    began_at: float
     is_alone: bool = False
     """Placed for one episode that may not share a worker."""
     keys: dict[str, EpisodeKey] = field(default_factory=dict)
@@ -67,6 +73,11 @@ class Hand:
     def is_ready(self) -> bool:
         """It has its parts and plays."""
         return self.start is None
+
+    @property
+    def is_late(self) -> bool:
+        """It has been waiting for a place for a while: the cluster is full, or still growing."""
+        return self.last is None and time.monotonic() - self.began_at > LATE_S
 
 
 class Pool:
@@ -93,11 +104,18 @@ class Pool:
         self._suspicion = Suspicion(spec.watchdog.strikes)
         self._stats_of_the_gone = WorkerStats()
         self._starts_in_vain = 0
-        self._began = self._reported = time.monotonic()
+        self._began = self._reported = self._looked_for_drains = time.monotonic()
         self.restarts = 0
+        self._stored = StoredRun(spec.storage_url) if spec.storage_url else None
+        place = spec.placement
         actor: Any = ray.remote(Worker)
         self._actor_class = actor.options(
-            num_cpus=spec.worker_cpus, max_restarts=0, max_concurrency=10_000
+            num_cpus=spec.worker_cpus,
+            resources=place.resources or None,
+            label_selector=place.labels or None,
+            scheduling_strategy="SPREAD" if place.spread else "DEFAULT",
+            max_restarts=0,
+            max_concurrency=10_000,
         )
 
     @property
@@ -115,8 +133,9 @@ class Pool:
         try:
             while self._todo or self._todo_alone or any(hand.keys for hand in self._hands):
                 if self._should_stop():
-                    self._drain()
+                    self._drain(self._hands)
                     return
+                self._leave_draining_nodes()
                 self._place()
                 self._hand_out()
                 self._listen()
@@ -143,13 +162,15 @@ class Pool:
     def _start_worker(self, is_alone: bool = False) -> Hand:
         actor = self._actor_class.remote(self._spec, str(self._run_dir), self._shared, sys.path)
         start, pulse = actor.start.remote(), actor.pulse.remote(PULSE_S)
-        hand = Hand(actor, start, pulse, time.monotonic(), is_alone)
+        now = time.monotonic()
+        hand = Hand(actor, start, pulse, now, now, is_alone)
         self._hands.append(hand)
         return hand
 
     def _hand_out(self) -> None:
         """Spread what is to do evenly, as far as the workers have room."""
-        hands = [hand for hand in self._hands if not hand.is_alone]
+        self._take_back_from_the_late()
+        hands = [hand for hand in self._hands if not hand.is_alone and not hand.is_late]
         if not self._todo or not hands:
             return
         load = len(self._todo) + sum(len(hand.keys) for hand in hands)
@@ -158,6 +179,14 @@ class Pool:
             room = min(share - len(hand.keys), len(self._todo))
             if room > 0:
                 self._give(hand, [self._todo.popleft() for _ in range(room)])
+
+    def _take_back_from_the_late(self) -> None:
+        """Nobody waits for a node that may never come, where others can play."""
+        if any(hand.is_ready and not hand.is_alone for hand in self._hands):
+            for hand in self._hands:
+                if hand.is_late and not hand.is_alone:
+                    self._todo.extend(hand.keys.values())
+                    hand.keys.clear()
 
     def _give(self, hand: Hand, keys: list[EpisodeKey]) -> None:
         for key in keys:
@@ -218,6 +247,8 @@ class Pool:
         now, watchdog = time.monotonic(), self._spec.watchdog
         for hand in list(self._hands):
             limit_s = watchdog.silent_s + PULSE_S if hand.is_ready else watchdog.start_s
+            if hand.last is None:
+                limit_s = max(limit_s, self._spec.placement.wait_s)
             if now - hand.heard_at > limit_s:
                 self._kill_process(hand)
                 self._lose(hand, f"its worker gave no sign of life for {limit_s:.0f} s")
@@ -268,7 +299,10 @@ class Pool:
 
     def _done(self, directory: Path) -> EpisodeResult | None:
         try:
-            done = read_done(directory)
+            if self._stored is None:
+                done = read_done(directory)
+            else:
+                done = self._stored.done(directory.name)
         except StoreError:
             return None
         return result_of(done) if done is not None else None
@@ -291,9 +325,24 @@ class Pool:
 
     # Ending and telling
 
-    def _drain(self) -> None:
-        """Ask every worker to stop where it stands, and hear what still came out."""
-        answers = {hand.actor.drain.remote(): hand for hand in self._hands if hand.is_ready}
+    def _leave_draining_nodes(self) -> None:
+        """A node that its owner takes back (a spot node, a smaller cluster) says so a while before:
+        its episodes store what they have and go on elsewhere. Ray places nothing new there."""
+        now, every_s = time.monotonic(), self._spec.placement.drain_s
+        if not every_s or now - self._looked_for_drains < every_s:
+            return
+        self._looked_for_drains = now
+        leaving = draining_nodes()
+        hands = [hand for hand in self._hands if hand.last and hand.last.node in leaving]
+        self._drain(hands)
+        for hand in hands:
+            (self._todo_alone if hand.is_alone else self._todo).extend(hand.keys.values())
+            hand.keys.clear()
+            self._remove(hand)
+
+    def _drain(self, hands: Sequence[Hand]) -> None:
+        """Ask workers to stop where they stand, and hear what still came out."""
+        answers = {hand.actor.drain.remote(): hand for hand in hands if hand.is_ready}
         ready: list[Any] = []
         if answers:
             ready, _ = ray.wait(list(answers), num_returns=len(answers), timeout=DRAIN_S)
@@ -318,6 +367,12 @@ class Pool:
                 stragglers=tuple(late for pulse in pulses for late in pulse.stragglers),
             )
         )
+
+
+def draining_nodes() -> set[str]:
+    """Ray's ids of the nodes that are being taken back. (Ray Train and Serve ask the same way;
+    there is no public one.)"""
+    return set(ray._private.state.state.get_draining_nodes())
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,5 +1,7 @@
 """How a run stands: what its driver tells whoever watches, and what it returns at the end."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from automem.rollout.episode import EpisodeResult, EpisodeStatus
@@ -58,12 +60,16 @@ class RunResult(msgspec.Struct, frozen=True):
 class Ledger:
     """Results so far, whoever reports them; the last word on an episode counts."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, on_finished: Callable[[str], None] | None = None) -> None:
+        """`on_finished` hears of each episode that has come to its end, and must return at once."""
         self._total = total
+        self._on_finished = on_finished
         self.results: dict[str, EpisodeResult] = {}
 
     def add(self, result: EpisodeResult) -> None:
         self.results[result.episode] = result
+        if self._on_finished is not None and result.status is EpisodeStatus.FINISHED:
+            self._on_finished(result.episode)
 
     def progress(
         self,

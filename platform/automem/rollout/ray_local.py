@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from automem.checkout import worker_environment
+
 OBJECT_STORE_BYTES = 100_000_000
 """Only specs and pulses pass through it; Ray's own default is a third of the memory."""
 
@@ -56,7 +58,12 @@ def _start() -> None:
     from ray import init
 
     if os.environ.get("RAY_ADDRESS"):
-        init(log_to_driver=False, logging_level=logging.ERROR)
+        variables = worker_environment()
+        init(
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": variables} if variables else None,
+        )
         return
     token = Path.home() / ".ray" / "auth_token"
     token.parent.mkdir(mode=0o700, exist_ok=True)

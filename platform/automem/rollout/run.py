@@ -4,8 +4,9 @@ Promise: whatever ends the driver (an end, Ctrl-C, a kill), the run directory is
 needs, and it plays each episode on from its last record. The first Ctrl-C stops workers where they
 stand; the second ends the driver at once; neither loses a record.
 
-Workers on other nodes of a cluster see the run directory by its path: it has to be on a file system
-that they share.
+Workers on other nodes of a cluster see the run directory by its path, on a file system that they
+share; or the run has a `storage_url`, and nothing is shared: workers play on their node's disk and
+store what they have played, the driver fetches each finished episode into the run directory.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from automem.rollout.progress import Ledger, Progress, RunResult
 from automem.rollout.ray_local import connected
 from automem.rollout.run_dir import add_measurements, create_run, locked, read_run
 from automem.rollout.spec import EpisodeKey, RolloutSpec
+from automem.rollout.stored_run import Collector, StoredRun
 from automem.rollout.worker import Worker
 
 OnProgress = Callable[[Progress], None]
@@ -71,9 +73,14 @@ def _play(
     engines: SharedEngines | None,
 ) -> RunResult:
     began = time.monotonic()
-    ledger = Ledger(len(spec.episodes))
-    keys = _unfinished(spec, run_dir, ledger)
+    stored = StoredRun(spec.storage_url) if spec.storage_url else None
+    collector = Collector(stored, run_dir) if stored is not None else None
+    ledger = Ledger(len(spec.episodes), collector.fetch if collector is not None else None)
+    keys = _unfinished(spec, run_dir, ledger, stored)
     stats, restarts, interrupted = WorkerStats(), 0, False
+    if stored is not None:
+        stored.put_run(run_dir)
+        spec = stored.travelling(spec)
     if keys:
         stop = StopRequest()
         with stop_on_signal(stop):
@@ -86,8 +93,13 @@ def _play(
             interrupted = stop.is_set
     wall_s = time.monotonic() - began
     add_measurements(run_dir, wall_s, stats, restarts)
+    episodes = tuple(_result(spec, key, ledger) for key in spec.episodes)
+    if stored is not None and collector is not None:
+        stored.put_outcome(run_dir)
+        left = (each.episode for each in episodes if each.status is not EpisodeStatus.FINISHED)
+        collector.finish(left)
     return RunResult(
-        episodes=tuple(_result(spec, key, ledger) for key in spec.episodes),
+        episodes=episodes,
         interrupted=interrupted,
         wall_s=wall_s,
         stats=stats,
@@ -95,11 +107,17 @@ def _play(
     )
 
 
-def _unfinished(spec: RolloutSpec, run_dir: Path, ledger: Ledger) -> list[EpisodeKey]:
+def _unfinished(
+    spec: RolloutSpec, run_dir: Path, ledger: Ledger, stored: StoredRun | None
+) -> list[EpisodeKey]:
     """What is still to be played; the rest is entered in the ledger."""
     keys = []
+    marked = stored.finished() if stored is not None else set()
     for key in spec.episodes:
-        done = read_done(run_dir / "episodes" / spec.episode_id(key))
+        episode = spec.episode_id(key)
+        done = read_done(run_dir / "episodes" / episode)
+        if done is None and stored is not None and episode in marked:
+            done = stored.done(episode)
         if done is None:
             keys.append(key)
         else:

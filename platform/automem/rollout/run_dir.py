@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from automem.rollout.spec import RolloutSpec
 RUN_FILE = "run.json"
 LOCK_FILE = "run.lock"
 SCAFFOLD_FOLDER = "scaffold"
+STORED_RUNS = "runs"
+"""Folder of the runs under a storage URL."""
 SCHEMA = 1
 
 
@@ -70,6 +73,9 @@ def create_run(run_dir: Path, spec: RolloutSpec) -> RolloutSpec:
     )
     _copy_scaffold(Path(spec.scaffold), run_dir / SCAFFOLD_FOLDER)
     spec = msgspec.structs.replace(spec, scaffold=SCAFFOLD_FOLDER)
+    if spec.storage_url:
+        url = f"{spec.storage_url.rstrip('/')}/{STORED_RUNS}/{run_dir.name}-{uuid.uuid4().hex[:6]}"
+        spec = msgspec.structs.replace(spec, storage_url=url)
     _write(run_dir, RunFile(SCHEMA, time.time(), planned, spec))
     return read_run(run_dir).spec
 

@@ -19,6 +19,7 @@ import os
 import shutil
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -65,12 +66,15 @@ class SegmentStore:
     def claim(self, episode: str, epoch: int) -> None:
         """Take the epoch; LeaseLostError where somebody has it."""
         folder = f"{self._root}/{episode}/{epoch:04d}"
+        mine = msgspec.json.encode({"claim": uuid.uuid4().hex})
         with _store_errors(folder):
             self._fs.makedirs(folder, exist_ok=True)
             try:
-                self._create(f"{folder}/{LEASE}", b"{}")
+                self._create(f"{folder}/{LEASE}", mine)
             except FileExistsError:
-                raise LeaseLostError(f"{episode}: another node has epoch {epoch}") from None
+                # A request that was repeated after its answer was lost finds its own claim.
+                if self._fs.cat_file(f"{folder}/{LEASE}") != mine:
+                    raise LeaseLostError(f"{episode}: another node has epoch {epoch}") from None
 
     def segments(self, episode: str, epoch: int) -> list[Segment]:
         """The attempt's segments without a gap, in order."""
@@ -170,7 +174,7 @@ class SegmentWriter:
             self._steps >= self._every_steps or self._clock() - self._stored_at >= self._every_s
         )
         if self._upload is not None and (self._upload.done() or is_due):
-            await self._upload
+            await asyncio.shield(self._upload)  # who is cancelled here still hands over
             self._upload = None
         if is_due and self._lines:
             self._upload = asyncio.create_task(self._put(self._take_lines()))

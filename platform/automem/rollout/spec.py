@@ -28,8 +28,12 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_cpus: float = 0.0
     """Ray resources that the actor reserves; 0 since a local run has nobody to share with."""
     num_gpus: float = 0.0
+    resources: dict[str, float] = {}
+    """Custom Ray resources that the actor reserves."""
+    labels: dict[str, str] = {}
+    """Labels of the nodes that the actor may run on (Ray's label selectors)."""
     adapters: dict[str, str] = {}
-    """Adapter versions to load: name to folder."""
+    """Adapter versions to load: name to folder, or to its URL in object storage."""
 
 
 class RoleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +79,22 @@ class Watchdog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An episode without a new step for so long is reported."""
 
 
+class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where Ray puts the workers. A node that is being taken back gets none."""
+
+    labels: dict[str, str] = {}
+    """Labels that a node must have, for example `automem/role: rollout`; empty: any node."""
+    resources: dict[str, float] = {}
+    """Custom resources that each worker reserves."""
+    spread: bool = True
+    """Over the nodes, as evenly as Ray can; else as few nodes as hold them."""
+    drain_s: float = 5.0
+    """Seconds between looks for nodes that are being taken back; 0: never."""
+    wait_s: float = 0.0
+    """How long a worker may wait for a node that does not exist yet (an autoscaler's); at least
+    `Watchdog.start_s`."""
+
+
 class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """See the module's docstring."""
 
@@ -101,8 +121,13 @@ class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     watchdog: Watchdog = Watchdog()
     fsync: bool = False
     """Survive power cuts, not only kills."""
+    placement: Placement = Placement()
+    storage_url: str = ""
+    """fsspec URL under which the run is stored, so that no node needs to see another's disk; empty:
+    every worker sees the run's folder. `create_run` makes it the run's own."""
     segments_url: str = ""
-    """fsspec URL under which journals are copied as they grow; empty: only the local disk."""
+    """fsspec URL under which journals are copied as they grow; empty: in the run's `storage_url`
+    where it has one, else only on the local disk."""
     segment_steps: int = 50
     """A segment is stored after so many steps of an episode, or ..."""
     segment_s: float = 30.0

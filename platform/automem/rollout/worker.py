@@ -20,14 +20,16 @@ from pathlib import Path
 import msgspec
 
 from automem.engine.protocol import Engine
-from automem.errors import InfrastructureError
+from automem.errors import InfrastructureError, StoreError
 from automem.rollout.engines import build_own_engines
 from automem.rollout.episode import EpisodeResult, EpisodeStatus, play_episode
 from automem.rollout.guarded_world import check_world
 from automem.rollout.meter import EpisodeMeter, WorkerMeter, WorkerStats
 from automem.rollout.parts import Parts, build_parts
 from automem.rollout.patience import Patience
+from automem.rollout.scratch import forget_episode, node_name, scratch_dir
 from automem.rollout.spec import EpisodeKey, RolloutSpec
+from automem.rollout.stored_run import StoredRun, scaffold_of
 from automem.trace.compact import warm_up
 
 SHORTEST_PULSE_S = 0.05
@@ -47,6 +49,8 @@ class Pulse(msgspec.Struct, frozen=True):
 
     host: str
     pid: int
+    node: str
+    """Ray's id of its node."""
     finished: tuple[EpisodeResult, ...]
     """Episodes that came out since the last pulse, one way or another."""
     running: int
@@ -70,6 +74,8 @@ class Worker:
         sys.path.extend(path for path in import_path if path not in sys.path)
         self._spec = spec
         self._run_dir = Path(run_dir)
+        self._stored: StoredRun | None = None
+        self._node = node_name()
         self._shared = dict(shared or {})
         self._own: dict[str, Engine] = {}
         self._parts: Parts | None = None
@@ -88,6 +94,8 @@ class Worker:
         patience = Patience(self._spec.deadlines)
         while self._parts is None:
             try:
+                if self._spec.storage_url and self._stored is None:
+                    await asyncio.to_thread(self._play_from_storage)
                 self._own = self._own or await build_own_engines(self._spec)
                 self._parts = await build_parts(self._spec, {**self._shared, **self._own})
             except InfrastructureError as error:
@@ -97,6 +105,15 @@ class Worker:
                 await asyncio.sleep(delay_s)
         warm_up()
         self._meter.begin()
+
+    def _play_from_storage(self) -> None:
+        """Nothing is shared with other nodes: a folder of this one, and the scaffold as stored."""
+        url = self._spec.storage_url
+        self._run_dir = scratch_dir(url)
+        scaffold = str(scaffold_of(url))
+        segments = self._spec.segments_url or f"{url}/segments"
+        self._spec = msgspec.structs.replace(self._spec, scaffold=scaffold, segments_url=segments)
+        self._stored = StoredRun(url)
 
     async def play(self, keys: list[EpisodeKey]) -> None:
         """Take on more episodes; returns at once."""
@@ -116,6 +133,7 @@ class Worker:
         return Pulse(
             host=socket.gethostname(),
             pid=os.getpid(),
+            node=self._node,
             finished=finished,
             running=len(self._meters),
             stats=self._meter.stats(),
@@ -141,6 +159,8 @@ class Worker:
                 self._meters[episode] = meter
                 meter.moved_at = time.monotonic()
                 result = await play_episode(self._parts, key, self._run_dir, meter)
+                if self._stored is not None and result.status is EpisodeStatus.FINISHED:
+                    await self._store(self._stored, episode)
         except InfrastructureError as error:
             result = EpisodeResult(episode, EpisodeStatus.PENDING, reason=str(error))
         finally:
@@ -149,6 +169,21 @@ class Worker:
             self._meters.pop(episode, None)
         self._finished.append(result)
         self._news.set()
+
+    async def _store(self, stored: StoredRun, episode: str) -> None:
+        """Finished here becomes finished for everybody; StoreError where the store stays away."""
+        patience = Patience(self._spec.deadlines)
+        while True:
+            try:
+                await asyncio.to_thread(stored.put_episode, self._run_dir, episode)
+            except StoreError as error:
+                delay_s = patience.delay_after(error, 0)
+                if delay_s is None:
+                    raise
+                await asyncio.sleep(delay_s)
+            else:
+                await asyncio.to_thread(forget_episode, self._run_dir, episode)
+                return
 
     def _stragglers(self) -> tuple[Straggler, ...]:
         now, limit_s = time.monotonic(), self._spec.watchdog.straggler_s

@@ -1,0 +1,137 @@
+"""Several Ray nodes that share no file system: rollouts spread, nodes die or are taken back, and
+the traces stay those of an undisturbed run on one machine."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.clusters import ROLLOUT, Nodes, cluster_of
+from support.drivers import assert_same_traces
+from support.s3_server import s3_server
+from support.toy_world import toy_spec
+
+from automem.rollout.progress import Progress
+from automem.rollout.run import run_rollout
+from automem.rollout.spec import Placement, RolloutSpec
+from automem.rollout.stored_run import fetch
+
+pytestmark = pytest.mark.slow
+
+SEEDS = range(8)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("scratch")
+    os.environ["AUTOMEM_SCRATCH"] = str(folder)
+    os.environ["AUTOMEM_CACHE"] = str(folder / "cache")
+    yield folder
+    del os.environ["AUTOMEM_SCRATCH"], os.environ["AUTOMEM_CACHE"]
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def nodes(bucket: str, scratch: Path) -> Iterator[Nodes]:
+    with cluster_of(nodes=2) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("runs") / "undisturbed"
+    assert run_rollout(toy_spec(seeds=SEEDS), run_dir).is_complete
+    return run_dir
+
+
+def spec_for(bucket: str, **changes: Any) -> RolloutSpec:
+    fields: dict[str, Any] = {
+        "seeds": SEEDS,
+        "workers": 2,
+        "latency_s": 0.05,
+        "storage_url": f"{bucket}/tests",
+        "segment_steps": 2,
+        "placement": Placement(labels=ROLLOUT, drain_s=0.5),
+    }
+    spec: RolloutSpec = toy_spec(**{**fields, **changes})
+    return spec
+
+
+def nodes_used(scratch: Path, run_name: str) -> set[str]:
+    """The first digits of the nodes' ids on which workers of a run have played."""
+    return {path.parent.name for path in scratch.glob(f"*/{run_name}-*")}
+
+
+def once(act: Callable[[], None], steps: int) -> Callable[[Progress], None]:
+    """Act when so many steps have been played."""
+    acted: list[bool] = []
+
+    def on_progress(progress: Progress) -> None:
+        if not acted and progress.steps >= steps:
+            acted.append(True)
+            act()
+
+    return on_progress
+
+
+def test_a_node_dies_and_its_episodes_go_on_elsewhere(
+    nodes: Nodes, bucket: str, scratch: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    lost = nodes.ids()[0]
+    result = run_rollout(
+        spec_for(bucket), tmp_path / "killed", once(lambda: nodes.kill(lost), steps=30)
+    )
+    assert lost not in nodes.ids()
+    assert result.is_complete
+    assert result.restarts >= 1
+    assert len(nodes_used(scratch, "killed")) == 2
+    assert_same_traces(tmp_path / "killed", undisturbed)
+    nodes.add()
+
+
+def test_a_node_that_is_taken_back_hands_its_episodes_over(
+    nodes: Nodes, bucket: str, scratch: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    leaving = nodes.ids()[0]
+    result = run_rollout(
+        spec_for(bucket, segment_steps=1000, segment_s=1e9),
+        tmp_path / "drained",
+        once(lambda: _take_back(leaving), steps=30),
+    )
+    assert result.is_complete
+    assert result.restarts == 0
+    assert leaving[:16] in nodes_used(scratch, "drained")
+    assert_same_traces(tmp_path / "drained", undisturbed)
+    # Nothing was played twice, though segments were stored at the end of an attempt only.
+    assert result.stats.steps == len(SEEDS) * 12
+    nodes.kill(leaving)
+    nodes.add()
+
+
+def test_a_stored_run_can_be_fetched_by_another_machine(
+    nodes: Nodes, bucket: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    assert run_rollout(spec_for(bucket, latency_s=0.0), tmp_path / "here").is_complete
+    from automem.rollout.run_dir import read_run
+
+    url = read_run(tmp_path / "here").spec.storage_url
+    assert len(fetch(url, tmp_path / "there")) == len(SEEDS)
+    assert_same_traces(tmp_path / "there", undisturbed)
+
+
+def _take_back(node_id: str) -> None:
+    """As an autoscaler or `ray drain-node` does it."""
+    import ray
+    from ray._raylet import GcsClient
+    from ray.core.generated import autoscaler_pb2
+
+    address = ray.get_runtime_context().gcs_address
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    accepted, why = GcsClient(address=address).drain_node(node_id, reason, "spot", 2**62)
+    assert accepted, why

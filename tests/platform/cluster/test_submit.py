@@ -1,0 +1,142 @@
+"""Jobs on a real head that asks for its token: submitted by Ray's command and by ours."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.heads import Head, started_head
+from support.s3_server import s3_server
+
+pytestmark = pytest.mark.slow
+
+BIN = Path(sys.executable).parent
+REPOSITORY = Path(__file__).resolve().parents[3]
+SHORT = [
+    "experiment=embedded",
+    "rollout.episodes=2",
+    "rollout.max_steps=4",
+    "rollout.workers=1",
+    "run.dir=runs/short",
+]
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def head(bucket: str) -> Iterator[Head]:
+    with started_head() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this repository as a person has it, told apart from the installed one."""
+    folder = tmp_path_factory.mktemp("checkout") / "automem"
+    folder.mkdir()
+    for name in ("platform", "envs", "learners", "serving", "conf"):
+        ignored = shutil.ignore_patterns("__pycache__", ".mypy_cache")
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
+    (folder / ".gitignore").write_text("runs/\n")
+    cli = folder / "platform/automem/cli.py"
+    cli.write_text(cli.read_text().replace("AutoMem: language models", "COPY: language models"))
+    return folder
+
+
+def call(head: Head, folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(BIN / words[0]), *words[1:]],
+        cwd=folder,
+        env={**head.environment, **env},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def test_ray_job_submit_plays_the_embedded_experiment(head: Head, checkout: Path) -> None:
+    words = ["ray", "job", "submit", "--address", head.address, "--working-dir", "."]
+    done = call(head, checkout, *words, "--", "automem", "rollout", *SHORT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2/2" in done.stdout
+    assert "written: runs/short/summary.json" in done.stdout
+
+
+def test_the_jobs_code_overrides_the_images(head: Head, checkout: Path) -> None:
+    words = ["submit", "--address", head.address]
+    done = call(head, checkout, "automem", *words, "help")
+    assert done.returncode == 2  # `help` is no command that a job could run
+    words = ["ray", "job", "submit", "--address", head.address, "--working-dir", "."]
+    told = call(head, checkout, *words, "--", "automem", "help")
+    assert "COPY: language models" in told.stdout
+
+
+def test_a_submission_without_the_token_is_refused(head: Head, checkout: Path) -> None:
+    without = {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN_PATH": "", "HOME": "/nonexistent"}
+    words = ["--address", head.address]
+    raw = call(
+        head, checkout, "ray", "job", "submit", *words, "--", "echo", "come", "in", **without
+    )
+    assert raw.returncode != 0
+    assert "Missing authentication token" in raw.stdout + raw.stderr
+    wrong = {"RAY_AUTH_TOKEN": "0" * 64, "RAY_AUTH_TOKEN_PATH": ""}
+    ours = call(head, checkout, "automem", "submit", *words, "rollout", *SHORT, **wrong)
+    assert ours.returncode == 2
+    assert "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in ours.stderr
+
+
+def test_automem_submit_follows_returns_the_exit_code_and_fetches(
+    head: Head, checkout: Path, bucket: str, tmp_path: Path
+) -> None:
+    words = ["--address", head.address]
+    place = f"storage.url={bucket}/jobs"
+    done = call(
+        head, checkout, "automem", "submit", *words, "--id", "one", "rollout", *SHORT, place
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2/2" in done.stdout
+    assert "automem jobs fetch one" in done.stderr
+    fetched = call(head, tmp_path, "automem", "jobs", *words, "fetch", "one")
+    assert fetched.returncode == 0, fetched.stderr
+    [run_dir] = (tmp_path / "runs").iterdir()
+    assert len(list((run_dir / "episodes").glob("*/episode.json"))) == 2
+    assert (run_dir / "report.html").exists()
+    listed = call(head, tmp_path, "automem", "jobs", *words)
+    assert "one" in listed.stdout
+    assert "succeeded" in listed.stdout
+
+
+def test_a_job_that_fails_fails_here_with_its_code(head: Head, checkout: Path) -> None:
+    words = ["--address", head.address, "--id", "bad", "show", "nowhere", "nothing"]
+    done = call(head, checkout, "automem", "submit", *words)
+    assert done.returncode == 2, done.stderr
+    assert "no run at 'nowhere'" in done.stdout
+    early = call(head, checkout, "automem", "submit", "rollout", "env=crafterr")
+    assert early.returncode == 2
+    assert "did you mean 'crafter'" in early.stderr
+
+
+def test_a_job_that_is_not_awaited_can_be_stopped(head: Head, checkout: Path) -> None:
+    words = ["--address", head.address]
+    long = ["rollout", "engine=scripted", "engine.target.latency_s=5", "rollout.workers=0"]
+    sent = call(head, checkout, "automem", "submit", *words, "--no-wait", "--id", "long", *long)
+    assert sent.returncode == 0, sent.stderr
+    stopped = call(head, checkout, "automem", "jobs", *words, "stop", "long")
+    assert "asked to stop" in stopped.stdout
+    followed = call(head, checkout, "automem", "jobs", *words, "follow", "long")
+    assert followed.returncode != 0
+    nearest = call(head, checkout, "automem", "jobs", *words, "log", "lang")
+    assert "did you mean 'long'" in nearest.stderr
+
+
+def test_nobody_at_the_address_is_said_so(head: Head, tmp_path: Path) -> None:
+    done = call(head, tmp_path, "automem", "jobs", "--address", "http://127.0.0.1:9")
+    assert done.returncode == 2
+    assert "nobody answers at http://127.0.0.1:9" in done.stderr
+    assert "Traceback" not in done.stderr

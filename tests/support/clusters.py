@@ -1,0 +1,79 @@
+"""A real Ray cluster of several nodes on this machine: a raylet each, nothing shared but loopback.
+
+With its own temporary folder and ports, so that other clusters on the machine neither see it nor
+are seen. Imported before Ray is: token authentication has to be on by then.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+STORE_BYTES = 80 * 1024 * 1024
+"""The least that Ray takes for a node's object store, and a little more."""
+ROLLOUT = {"automem/role": "rollout"}
+
+
+class Nodes:
+    """The cluster's nodes but the head, on which drivers run."""
+
+    def __init__(self, cluster: Any) -> None:
+        self._cluster = cluster
+
+    def add(self, **labels: str) -> str:
+        """Ray's id of a new node with these labels; the rollout nodes' where none are given."""
+        node = self._cluster.add_node(
+            num_cpus=2, object_store_memory=STORE_BYTES, labels=labels or ROLLOUT
+        )
+        return str(node.node_id)
+
+    def ids(self) -> list[str]:
+        return [str(node.node_id) for node in self._cluster.worker_nodes]
+
+    def kill(self, node_id: str) -> None:
+        """As a lost machine: every process at once, without a word."""
+        [node] = [node for node in self._cluster.worker_nodes if node.node_id == node_id]
+        self._cluster.remove_node(node, allow_graceful=False)
+
+
+@contextmanager
+def cluster_of(nodes: int) -> Iterator[Nodes]:
+    """A head and so many rollout nodes; this process is connected to it as a driver."""
+    from automem.rollout.ray_local import _read_environment_again, _set_environment
+
+    _set_environment()
+    import ray
+    from ray.cluster_utils import Cluster
+
+    _read_environment_again()
+    folder = tempfile.mkdtemp(prefix="rc", dir="/tmp")  # short: sockets' names are limited
+    before = os.environ.get("RAY_TMPDIR")
+    os.environ["RAY_TMPDIR"] = folder
+    head = {
+        "num_cpus": 1,
+        "object_store_memory": STORE_BYTES,
+        "include_dashboard": False,
+        "temp_dir": folder,
+        # a lost node is noticed within seconds, as a test wants it
+        "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 4},
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        found = Nodes(cluster)
+        for _ in range(nodes):
+            found.add()
+        yield found
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        if before is None:
+            del os.environ["RAY_TMPDIR"]
+        else:
+            os.environ["RAY_TMPDIR"] = before
+        shutil.rmtree(folder, ignore_errors=True)
