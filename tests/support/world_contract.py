@@ -60,10 +60,14 @@ def assert_same_in_every_process(target: Target, actions: list[str]) -> None:
 
 
 def assert_takes_anything(
-    target: Target, actions: list[str], count: int = 10_000, least_invalid: float = 0.25
+    target: Target,
+    actions: list[str],
+    count: int = 10_000,
+    least_invalid: float = 0.25,
+    says: str | None = None,
 ) -> None:
     """Arbitrary strings: no exception; an invalid one does what the fallback does, and the next
-    observation says so first."""
+    observation says so first, naming the fallback (or in the words of `says`)."""
     world: World = instantiate(target, _convert_="all")
     twin: World = instantiate(target, _convert_="all")
     assert isinstance(world, World)
@@ -78,7 +82,7 @@ def assert_takes_anything(
             invalid += 1
             told, _, text = text.partition("\n")
             assert told.isprintable()
-            assert world.fallback_action in told, told
+            assert (says or world.fallback_action) in told, told
         done = world.fallback_action if is_invalid else action
         assert (text, *rest, info) == twin.step(done), repr(action)
         if rest[1] or rest[2]:

@@ -1,0 +1,106 @@
+"""The contract of worlds whose own tests leave some of it out: the same trace in every process,
+arbitrary strings, death and resumption. The tests of NetHack, MiniHack, the memory games, sessions
+and adapters hold the rest; the last test here says that nobody was forgotten."""
+
+import json
+from pathlib import Path
+
+import pytest
+from support.world_contract import (
+    assert_killed_episode_resumes,
+    assert_same_in_every_process,
+    assert_takes_anything,
+)
+
+CONF = Path(__file__).parents[2] / "conf" / "env"
+CRAFTER = {"_target_": "automem_envs.crafter.CrafterWorld"}
+CONCENTRATION = {"_target_": "automem_envs.concentration.ConcentrationWorld"}
+FLIPS = ["flip next", *(f"flip {card:02d}" for card in range(1, 41))]
+CRAFTER_ACTIONS = [
+    *(f"Move {way}" for way in ("West", "East", "North", "South")),
+    *(["Do"] * 4),
+    "Noop",
+    "Sleep",
+    "Place Stone",
+    "Place Table",
+    "Place Plant",
+    "Make Wood Pickaxe",
+]
+KEPT_ELSEWHERE = {
+    "nethack": "tests/envs/nethack",
+    "minihack": "tests/envs/minihack",
+    "sessions": "tests/envs/sessions",
+    "gymnasium": "tests/envs/adapters",
+    "verifiers": "tests/envs/adapters",
+    **dict.fromkeys(
+        (
+            "memento",
+            "repeat_previous",
+            "count_recall",
+            "deck_concentration",
+            "battleship",
+            "grid_memory",
+            "red_blue_doors",
+        ),
+        "tests/envs/memory_games",
+    ),
+}
+"""Worlds whose whole contract is tested beside their other tests."""
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> dict:
+    """Sessions from a file of the user's."""
+    records = [
+        {
+            "id": str(number),
+            "questions": [f"Who was {number + turn}th?" for turn in range(12)],
+            "answers": [f"Ada {number * turn}" for turn in range(12)],
+        }
+        for number in range(5)
+    ]
+    path = tmp_path / "records.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return {
+        "_target_": "automem_envs.sessions.RecordedSessionsWorld",
+        "form": "memory_arena",
+        "path": str(path),
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "actions"),
+    [(CRAFTER, CRAFTER_ACTIONS), (CONCENTRATION, FLIPS)],
+    ids=["crafter", "concentration"],
+)
+def test_two_processes_with_different_hash_seeds_give_the_same_trace(
+    target: dict, actions: list[str]
+) -> None:
+    assert_same_in_every_process(target, actions)
+
+
+def test_recorded_sessions_are_the_same_in_two_processes(recorded: dict) -> None:
+    assert_same_in_every_process(recorded, ["next", "Ada 3", "nobody"])
+
+
+def test_ten_thousand_arbitrary_strings_do_crafter_no_harm() -> None:
+    assert_takes_anything(CRAFTER, CRAFTER_ACTIONS)
+
+
+def test_ten_thousand_arbitrary_strings_do_concentration_no_harm() -> None:
+    assert_takes_anything(CONCENTRATION, FLIPS, says="illegal flip")
+
+
+def test_a_killed_crafter_episode_resumes_to_the_same_trace(tmp_path: Path) -> None:
+    player = {"_target_": "automem_envs.crafter.CrafterPlayer"}
+    assert_killed_episode_resumes(CRAFTER, player, tmp_path, max_steps=40, crash="event.commit:25")
+
+
+def test_a_killed_concentration_episode_resumes_to_the_same_trace(tmp_path: Path) -> None:
+    player = {"_target_": "automem_envs.concentration.players.SloppyPlayer"}
+    assert_killed_episode_resumes(CONCENTRATION, player, tmp_path)
+
+
+def test_no_world_is_forgotten() -> None:
+    here = {"crafter", "concentration", "recorded_sessions"}
+    assert {path.stem for path in CONF.glob("*.yaml")} == here | set(KEPT_ELSEWHERE)
