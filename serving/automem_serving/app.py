@@ -23,6 +23,7 @@ from automem_serving.model_routes import model_routes
 from automem_serving.operation_routes import operation_routes
 from automem_serving.problems import as_api_error, error_body
 from automem_serving.scaffold_routes import scaffold_routes
+from automem_serving.schemas import PROBLEMS
 
 _HTTP_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}
 _log = logging.getLogger("automem.serving")
@@ -49,6 +50,7 @@ def build_app(context: Context) -> FastAPI:
         openapi_url="/openapi",
         docs_url="/docs",
         redoc_url=None,
+        responses=PROBLEMS,
         lifespan=lifespan,
     )
     bearer = Depends(HTTPBearer(auto_error=False, description="automem_..., of `automem token`"))

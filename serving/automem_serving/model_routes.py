@@ -13,6 +13,11 @@ from automem_serving.policies import Target
 from automem_serving.problems import not_found
 from automem_serving.schemas import ChatRequest
 
+_ANSWERS = {
+    "description": "A completion; with `stream`, its chunks as server-sent events.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
+
 
 def model_routes(context: Context) -> APIRouter:
     """The routes over one replica's context."""
@@ -41,7 +46,7 @@ def model_routes(context: Context) -> APIRouter:
             raise not_found("model")
         return described(name)
 
-    @router.post("/chat/completions")
+    @router.post("/chat/completions", responses={200: _ANSWERS})
     async def chat_completions(body: ChatRequest, who: Completing) -> Response:
         """A completion by the base model, an alias, a policy version or an adapter."""
         target, request = await chat.prepare(body, who.tenant)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from automem.errors import UsageError
@@ -32,7 +32,7 @@ def operation_routes(context: Context) -> APIRouter:
         """This process answers."""
         return {"status": "ok", "replica": context.replica}
 
-    @router.get("/readyz")
+    @router.get("/readyz", responses={503: {"description": "Not yet.", "model": dict[str, Any]}})
     async def readyz() -> Response:
         """The model is loaded and `current` can be served."""
         body = {
@@ -43,7 +43,7 @@ def operation_routes(context: Context) -> APIRouter:
         }
         return JSONResponse(body, 200 if context.is_ready else 503)
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus."""
         aliases = {name: (move.version, move.revision) for name, move in policies.active.items()}

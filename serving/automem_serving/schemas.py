@@ -37,6 +37,32 @@ class _Strict(_Body):
     model_config = ConfigDict(extra="forbid")
 
 
+class ProblemBody(BaseModel):
+    """What is wrong, what was expected and what to do; the shape is that of OpenAI's API."""
+
+    message: str
+    type: str
+    code: str
+    param: str | None
+
+
+def _problem(description: str) -> dict[str, Any]:
+    """An error of whatever route: JSON also where its answer is another text."""
+    body = {
+        "type": "object",
+        "properties": {"error": ProblemBody.model_json_schema()},
+        "required": ["error"],
+    }
+    return {"description": description, "content": {"application/json": {"schema": body}}}
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": _problem("The request is at fault."),
+    503: _problem("Nothing is lost: send the same again."),
+}
+"""What every route may answer besides its own, for the OpenAPI page."""
+
+
 class EpisodeRequest(_Strict):
     """Make an episode: give `world` or `task`."""
 
