@@ -5,7 +5,7 @@
 Promise: a query reads the tables of the runs it was given and nothing else on the machine, and
 changes nothing: DuckDB sees Arrow datasets instead of files, has external access switched off and
 its configuration locked, and takes one reading statement at a time. Not covered: unfinished
-episodes (`automem show` reads those), and queries that take for ever.
+episodes (`automem show` reads those), and queries that take for ever without a deadline.
 """
 
 import csv
@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from glob import glob
 from pathlib import Path
@@ -81,11 +82,15 @@ def _below(path: Path) -> list[Path]:
     return sorted({table.parent for table in path.glob("**/tables") if table.is_dir()})
 
 
-def query(runs: Sequence[Path], sql: str) -> Answer:
-    """Run one reading statement; UsageError says what is wrong with it."""
+def query(runs: Sequence[Path], sql: str, deadline_s: float | None = None) -> Answer:
+    """Run one reading statement; UsageError says what is wrong with it, or that it took longer
+    than `deadline_s`."""
     connection = connect(runs)
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
+    watch = threading.Timer(deadline_s or 0.0, connection.interrupt)
+    if deadline_s is not None:
+        watch.start()
     try:
         statements = connection.extract_statements(sql)
         if len(statements) != 1:
@@ -99,9 +104,12 @@ def query(runs: Sequence[Path], sql: str) -> Answer:
         result = connection.execute(statements[0])
         columns = tuple(column[0] for column in result.description or ())
         return Answer(columns, result.fetchall())
+    except duckdb.InterruptException:
+        raise UsageError(f"the query took longer than {deadline_s:g} s; ask for less") from None
     except duckdb.Error as error:
         raise UsageError(_explain(str(error))) from None
     finally:
+        watch.cancel()
         connection.close()
 
 

@@ -1,6 +1,7 @@
 """What the kinds of the catalogue look at, and how they say it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -8,8 +9,9 @@ import msgspec
 
 from automem.agent.schema import FileSchema, ScaffoldSchema
 from automem.loops.reviewers.edits import Edit
-from automem.loops.reviewers.findings import FileFindings, Findings
+from automem.loops.reviewers.findings import FileFindings, Findings, find
 from automem.loops.reviewers.stale import StaleRule, stale_rules
+from automem.trace.summary import finished_episodes
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,11 +43,18 @@ Kind: TypeAlias = Callable[[Case], Iterator[Edit]]
 """Offers edits of one kind."""
 
 
-def case_of(schema: ScaffoldSchema, findings: Findings, runs: Sequence[Path]) -> Case:
-    """A case, with the rules that the traces hold for files that were written to."""
-    names = [file.name for file in findings.files if file.written]
-    stale = {name: stale_rules(runs, name) for name in names}
+def case_of(schema: ScaffoldSchema, runs: Sequence[Path]) -> Case:
+    """What the episodes of some runs say about a scaffold; UsageError where none is finished."""
+    findings, stale = _read(tuple(runs), sum(len(finished_episodes(run)) for run in runs))
     return Case(schema=schema, findings=findings, stale=stale)
+
+
+@lru_cache(maxsize=8)
+def _read(runs: tuple[Path, ...], episodes: int) -> tuple[Findings, dict[str, Sequence[StaleRule]]]:
+    """Attempts at one revision ask about the same episodes, so it is computed once for so many."""
+    findings = find(runs)
+    names = [file.name for file in findings.files if file.written]
+    return findings, {name: stale_rules(runs, name) for name in names}
 
 
 def percent(share: float) -> str:

@@ -12,7 +12,7 @@
 - *form*: plain text files of known names and bounded sizes, which load as a scaffold.
 
 Promise: whatever the files hold, an answer comes quickly, with every violation named. Not covered:
-whether the revision helps, and whether added text is knowledge of the task (`knowledge.py`).
+whether the revision helps; whether added text is knowledge of the task (`loops.knowledge`).
 """
 
 from collections.abc import Iterator, Mapping

@@ -4,13 +4,14 @@ Each figure is a share over all episodes of a request, from the Parquet tables, 
 nowhere else. A share over nothing is None. Not covered: what to do about them (`catalogue.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from automem.trace.query import query
+from automem.trace.query import connect
 
 STRETCH = 3
 """Unproductive actions in a row that count as being stuck."""
@@ -93,50 +94,36 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 
 def find(runs: Sequence[Path]) -> Findings:
     """Compute all; UsageError where no episode is finished."""
+    with closing(connect(runs)) as connection:
 
-    def one(sql: str) -> tuple[Any, ...]:
-        return query(runs, sql).rows[0]
+        def all_of(sql: str) -> list[tuple[Any, ...]]:
+            return connection.execute(sql).fetchall()
 
-    episodes, steps, progression = one(
-        "select count(*), sum(steps), avg(progression) from episodes"
-    )
-    turns = dict(query(runs, _TURNS).rows)
-    ops: dict[str, dict[str, int]] = {"log": {}, "plan": {}}
-    for routine, op, count in query(runs, _OPS).rows:
-        ops.setdefault(routine, {})[op] = count
-    context, growth = one(_CONTEXT)
-    redundant, empty, failed, cut = one(_OPERATIONS)
-    contradicted, never = one(_LINES)
-    unconsulted, unlogged = one(_STEPS)
-    stuck, repeated, oscillating, uncommitted = one(_ACTIONS)
-    return Findings(
-        episodes=episodes,
-        steps=int(steps or 0),
-        progression=progression,
-        redundant_writes=redundant,
-        contradicted=contradicted,
-        never_returned=never,
-        empty_searches=empty,
-        failed_ops=failed,
-        cut_results=cut,
-        unconsulted=unconsulted,
-        unlogged=unlogged,
-        stuck=stuck,
-        repeated=repeated,
-        oscillating=oscillating,
-        uncommitted=uncommitted,
-        context=context or 0.0,
-        context_growth=growth,
-        turns_log=turns.get("log", 0.0),
-        turns_plan=turns.get("plan", 0.0),
-        files=_files(runs),
-        ops=ops,
-    )
+        episodes, steps, progression = all_of(
+            "select count(*), sum(steps), avg(progression) from episodes"
+        )[0]
+        turns = dict(all_of(_TURNS))
+        ops: dict[str, dict[str, int]] = {"log": {}, "plan": {}}
+        for routine, op, count in all_of(_OPS):
+            ops.setdefault(routine, {})[op] = count
+        shares: dict[str, Any] = {}
+        for names, sql in _SHARES:
+            shares |= zip(names, all_of(sql)[0], strict=True)
+        return Findings(
+            episodes=episodes,
+            steps=int(steps or 0),
+            progression=progression,
+            **{**shares, "context": shares["context"] or 0.0},
+            turns_log=turns.get("log", 0.0),
+            turns_plan=turns.get("plan", 0.0),
+            files=_files(all_of),
+            ops=ops,
+        )
 
 
-def _files(runs: Sequence[Path]) -> tuple[FileFindings, ...]:
-    distances = dict(query(runs, _DISTANCES).rows)
-    separators = _separators(query(runs, _SAMPLE).rows)
+def _files(all_of: Callable[[str], list[tuple[Any, ...]]]) -> tuple[FileFindings, ...]:
+    distances = dict(all_of(_DISTANCES))
+    separators = _separators(all_of(_SAMPLE))
     return tuple(
         FileFindings(
             name=name,
@@ -144,7 +131,7 @@ def _files(runs: Sequence[Path]) -> tuple[FileFindings, ...]:
             distance=distances.get(name),
             separator=separators.get(name),
         )
-        for name, *counts in query(runs, _FILES).rows
+        for name, *counts in all_of(_FILES)
     )
 
 
@@ -277,3 +264,11 @@ select file, text from (
   from writes where turn >= 0 and text is not null and trim(text) <> '')
 where n <= {_SAMPLED_LINES}
 """
+_SHARES = (
+    (("context", "context_growth"), _CONTEXT),
+    (("redundant_writes", "empty_searches", "failed_ops", "cut_results"), _OPERATIONS),
+    (("contradicted", "never_returned"), _LINES),
+    (("unconsulted", "unlogged"), _STEPS),
+    (("stuck", "repeated", "oscillating", "uncommitted"), _ACTIONS),
+)
+"""Fields of `Findings`, and the query whose columns they are."""

@@ -27,10 +27,10 @@ from automem.loops.reviewers.case import case_of
 from automem.loops.reviewers.catalogue import offers
 from automem.loops.reviewers.constraints import check_revision
 from automem.loops.reviewers.edits import Edit, apply
-from automem.loops.reviewers.findings import find
 from automem.loops.reviewers.interface import ReviewError, ReviewRequest, Revision, Spent, Toolbox
 from automem.loops.reviewers.materials import loaded_schema
 from automem.seeds import derive
+from automem.trace.summary import finished_episodes
 
 _MARK = "edit: "
 """Begins the lines of a revision's reasons that name its edits."""
@@ -58,7 +58,7 @@ class Heuristic:
         began = time.monotonic()
         base, taken, runs = _base_of(request)
         try:
-            case = case_of(loaded_schema(base), find(runs), runs)
+            case = case_of(loaded_schema(base), runs)
         except UsageError as error:
             raise ReviewError(f"{self.name}: {error}", is_retryable=False) from error
         tried = {n.grown.content for n in request.history if n.grown.parent == request.parent}
@@ -112,7 +112,8 @@ def _base_of(request: ReviewRequest) -> tuple[Mapping[str, str], list[str], Sequ
     failed = request.failed
     if failed is None or not _is_harmless(failed.node):
         return request.files, [], request.runs
-    return failed.files, labels_of(failed.node), failed.runs or request.runs
+    runs = failed.runs if any(map(finished_episodes, failed.runs)) else request.runs
+    return failed.files, labels_of(failed.node), runs
 
 
 def _is_harmless(node: Node) -> bool:

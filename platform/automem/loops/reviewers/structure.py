@@ -72,7 +72,7 @@ def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
 def _without_wording(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _without_wording(v) for k, v in value.items() if k not in _WORDING}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_without_wording(item) for item in value]
     return value
 
