@@ -1,4 +1,4 @@
-"""The application as a cluster's Serve configuration names it: `automem_serving.cluster:application`.
+"""The application for a cluster that brings Ray up itself: `automem_serving.cluster:application`.
 
 KubeRay's RayService (and `serve deploy`) import it and hand over `args`. Who starts Ray and chooses
 the port is the cluster; each replica builds its own engine, since an actor that all share would end
