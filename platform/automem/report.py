@@ -28,6 +28,9 @@ _ASSETS = Path(__file__).parent / "assets" / "report"
 _COLOURS = 6
 """Arms beyond so many share colours."""
 
+_LEAST_SHARE = 0.05
+"""End of a share's axis at least: a bar of hardly anything must not look like half."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorldPart:
@@ -63,12 +66,14 @@ def write_report(
     references: Sequence[Reference] | None = None,
     replay: Replay | None = None,
     out: Path | None = None,
+    section: Markup | None = None,
 ) -> Path:
     """Write the report of one run directory, or of several as arms of one report, and return its
     path: `out`, or `report.html` in the run's folder (of the first, for several).
 
-    `story` is a sentence that follows the replay. None for `replay`: the best in these runs; for
-    `references`: those of `automem.references` that hold for each world and cap."""
+    `story` is a sentence that follows the replay, `section` HTML of this program's own that follows
+    it. None for `replay`: the best in these runs; for `references`: those of `automem.references`
+    that hold for each world and cap."""
     arms = [run if isinstance(run, Arm) else Arm(run.resolve().name, run)
             for run in ([runs] if isinstance(runs, Path) else runs)]  # fmt: skip
     if not arms:
@@ -76,7 +81,7 @@ def write_report(
     path = out or arms[0].run_dir / REPORT_FILE
     gathered = [gather(arm) for arm in arms]
     replay = replay or find_replay_in([data.arm.run_dir for data in gathered if data.rows])
-    html = render(gathered, replay, title, story, references)
+    html = render(gathered, replay, title, story, references, section)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +99,7 @@ def render(
     title: str = "",
     story: str = "",
     references: Sequence[Reference] | None = None,
+    section: Markup | None = None,
 ) -> str:
     """The page as text."""
     environment = jinja2.Environment(
@@ -108,6 +114,7 @@ def render(
     return environment.get_template("report.html.j2").render(
         title=title or _title(arms),
         story=story,
+        section=section or Markup(""),
         replay=replay,
         replay_arm=_arm_of(arms, replay),
         worlds=worlds,
@@ -176,7 +183,7 @@ def _metric_top(part: WorldPart, metric: Metric) -> float:
         if (estimate := arm.metrics.get(metric.name)) is not None
     ]
     top = charts.nice_ceiling(max(highs, default=0.0))
-    return min(1.0, top) if metric.unit == "share" else top
+    return min(1.0, max(_LEAST_SHARE, top)) if metric.unit == "share" else top
 
 
 def _number(value: float | None, digits: int = 3) -> str:
@@ -193,6 +200,8 @@ def _measure(estimate: Estimate | None, unit: str) -> str:
         return "–"
     mean = estimate.mean
     if unit == "share":
+        if 0 < mean < 0.0005:
+            return "< 0.1 %"
         return f"{100 * mean:.0f} %" if mean >= 0.1 or mean == 0 else f"{100 * mean:.1f} %"
     return f"{mean:,.0f}" if mean >= 100 else f"{mean:.1f}"
 

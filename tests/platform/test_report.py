@@ -5,12 +5,14 @@ import msgspec
 import pytest
 from support.traces import Habits, failed_play, play, write_run
 
+from automem import report
 from automem.errors import UsageError
 from automem.references import references_for
-from automem.report import Arm, Reference, write_report
+from automem.report import Arm, Reference, WorldPart, write_report
 from automem.report_parts.charts import interval_bar, nice_ceiling, strip
 from automem.report_parts.gather import STRIP_BINS, Strip, gather
 from automem.trace.events import Committed, Failed, Observed, OpDone
+from automem.trace.metrics import METRICS
 from automem.trace.replay import find_replay, find_replay_in
 from automem.trace.statistics import Estimate
 
@@ -166,6 +168,16 @@ def test_drawings_stay_inside_their_axes_and_never_say_nan():
         assert all(0 <= number <= 100 for number in numbers)
     assert nice_ceiling(0.31) == 0.4
     assert nice_ceiling(264) == 300
+
+
+def test_hardly_anything_is_not_drawn_as_half_of_the_axis(run):
+    arm = gather(Arm("base", run))
+    rare = Estimate(0.0002, 0.0002, (0.0, 0.0006), 50)
+    metric = next(metric for metric in METRICS if metric.unit == "share")
+    arm.metrics[metric.name] = rare
+    part = WorldPart("toy", [(0, arm)], [], 1.0, [metric], [])
+    assert report._metric_top(part, metric) == 0.05
+    assert report._measure(rare, "share") == "< 0.1 %"
 
 
 def test_a_replay_names_the_step_that_wrote_the_line_the_action_used():
