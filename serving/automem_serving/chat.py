@@ -1,20 +1,23 @@
 """Chat completions as OpenAI spells them, over the engine protocol.
 
 A model's name is the base model, an alias, a policy version or an adapter; the answer's `model` is
-what it came to. Streams are server-sent events. Engines here answer whole, so a stream carries the
-text in one piece at the end, with comments in between that keep the connection open.
+what it came to. Streams are server-sent events: text as it is sampled where the engine can tell
+(`automem.engine.streaming`), else in one piece at the end; comments keep the connection open.
 """
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
 from automem.engine.protocol import Completion, GenerateRequest, Message, Sampling
-from automem.engine.render import ChatRenderer
+from automem.engine.render import ChatRenderer, load_tokenizer
+from automem.engine.streaming import Piece, TextStream, pieces_of
+from automem.errors import EngineError
 from automem_serving.policies import Policies, Target
 from automem_serving.problems import ApiError, as_api_error, error_body
 from automem_serving.schemas import ChatMessage, ChatRequest
@@ -32,12 +35,14 @@ class Chat:
         self._limits = limits
         self._call_s = call_s
         self._renderer: ChatRenderer | None = None
+        self._tokenizer: Any = None
 
     async def start(self) -> None:
         """Load what prompts are rendered with."""
         capabilities = await self._policies.engine.capabilities()
         if capabilities.token_ids:
             self._renderer = await asyncio.to_thread(ChatRenderer, capabilities.tokenizer)
+            self._tokenizer = load_tokenizer(capabilities.tokenizer)
 
     async def prepare(self, body: ChatRequest, tenant: str) -> tuple[Target, GenerateRequest]:
         """What is asked, of whom. 400, 404 or 422 where it cannot be answered."""
@@ -82,23 +87,49 @@ class Chat:
             choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
             return _event(_answer(target, request, kind, [choice]))
 
-        call = asyncio.create_task(self._policies.engine.generate(request))
+        text = TextStream(self._tokenizer, request.sampling.stop)
+        completion: Completion | None = None
+        yield chunk({"role": "assistant", "content": ""}), None
         try:
-            yield chunk({"role": "assistant", "content": ""}), None
-            while not (await asyncio.wait({call}, timeout=_KEEP_ALIVE_S))[0]:
-                yield ": still working\n\n", None
-            completion = call.result()
+            async with aclosing(_with_signs(pieces_of(self._policies.engine, request))) as pieces:
+                async for piece in pieces:
+                    if piece is None:
+                        yield ": still working\n\n", None
+                    elif isinstance(piece, Completion):
+                        completion = piece
+                    elif said := text.add(piece):
+                        yield chunk({"content": said}), None
+            if completion is None:
+                raise EngineError("the stream ended without a completion")
         except Exception as error:  # noqa: BLE001  the status is sent: it has to be said in words
             yield _event(_failure(error)), None
             return
-        finally:
-            call.cancel()
-        yield chunk({"content": _said(completion, request)}), None
+        if rest := text.finish(_said(completion, request)):
+            yield chunk({"content": rest}), None
         yield chunk({}, completion.finish_reason), None
         if with_usage:
             usage = {"usage": _usage(completion)}
             yield _event(_answer(target, request, kind, []) | usage), None
         yield "data: [DONE]\n\n", completion
+
+
+async def _with_signs(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece | None, None]:
+    """`pieces`, and None whenever nothing has come for a while."""
+    waiting: asyncio.Future[Piece] | None = None
+    try:
+        while True:
+            waiting = asyncio.ensure_future(anext(pieces))
+            while not (await asyncio.wait({waiting}, timeout=_KEEP_ALIVE_S))[0]:
+                yield None
+            try:
+                yield waiting.result()
+            except StopAsyncIteration:
+                return
+    finally:
+        if waiting is not None and not waiting.done():
+            waiting.cancel()
+            await asyncio.wait({waiting})
+        await pieces.aclose()
 
 
 def _check_supported(body: ChatRequest) -> None:

@@ -107,6 +107,7 @@ def test_the_official_client_completes_and_streams(running: Running) -> None:
     chunks = list(client.chat.completions.create(**body, stream=True))
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == whole.choices[0].message.content
+    assert len([chunk for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]) > 1
 
 
 def test_curl_plays_an_act(running: Running) -> None:

@@ -10,15 +10,18 @@ import asyncio
 import pickle
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import msgspec
 import ray
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from automem.engine.build import build_engine
 from automem.engine.protocol import Capabilities, Completion, Engine, GenerateRequest
+from automem.engine.streaming import Piece, pieces_of
 from automem.errors import AutoMemError, EngineError
 from automem.storage.store import local_copy
 
@@ -57,6 +60,7 @@ class ActorSpec(Protocol):
 class _Call(msgspec.Struct, array_like=True):
     number: int
     request: GenerateRequest
+    is_streamed: bool = False
 
 
 class _Batch(msgspec.Struct, array_like=True):
@@ -71,6 +75,8 @@ class _Answer(msgspec.Struct, array_like=True):
     completion: Completion | None
     error: bytes = b""
     """The pickled exception where there is no completion."""
+    tokens: tuple[int, ...] = ()
+    """Of a streamed call that goes on."""
 
 
 class _News(msgspec.Struct, array_like=True):
@@ -170,7 +176,10 @@ class EngineHost:
             adapter = call.request.adapter
             if adapter is not None and adapter in self._adapters:
                 await self.load_adapter(adapter, self._adapters[adapter])
-            completion = await self._ready_engine().generate(call.request)
+            if call.is_streamed:
+                completion = await self._streamed(client, call)
+            else:
+                completion = await self._ready_engine().generate(call.request)
             answer = _Answer(call.number, completion)
         except Exception as error:  # noqa: BLE001  it is the caller's, and crosses as it is
             answer = _Answer(call.number, None, _pickled(error))
@@ -178,6 +187,16 @@ class EngineHost:
             client.tasks.pop(call.number, None)
         client.answers.append(answer)
         client.has_news.set()
+
+    async def _streamed(self, client: _Client, call: _Call) -> Completion:
+        """The completion; the tokens before it are collected as they come."""
+        async with aclosing(pieces_of(self._ready_engine(), call.request)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Completion):
+                    return piece
+                client.answers.append(_Answer(call.number, None, tokens=piece))
+                client.has_news.set()
+        raise EngineError("the engine ended a stream without a completion")
 
 
 class RemoteEngine:
@@ -190,6 +209,7 @@ class RemoteEngine:
         self._name = uuid.uuid4().hex
         self._numbers = 0
         self._waiting: dict[int, asyncio.Future[Completion]] = {}
+        self._streams: dict[int, asyncio.Queue[Piece | None]] = {}
         self._calls: list[_Call] = []
         self._cancelled: list[int] = []
         self._incarnation = ""
@@ -212,6 +232,26 @@ class RemoteEngine:
 
     async def generate(self, request: GenerateRequest) -> Completion:
         """As the engine's; EngineError where the actor dies."""
+        return await self._completed(*self._begin(request))
+
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[Piece]:
+        """As the engine's; the completion alone where it cannot stream."""
+        number, future, deadline_s = self._begin(request, is_streamed=True)
+        pieces = self._streams[number] = asyncio.Queue()
+        call = asyncio.create_task(self._completed(number, future, deadline_s))
+        call.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            yield call.result()
+        finally:
+            del self._streams[number]
+            call.cancel()
+
+    def _begin(
+        self, request: GenerateRequest, is_streamed: bool = False
+    ) -> "tuple[int, asyncio.Future[Completion], float]":
+        """Ask the actor: (number of the call, its future, its deadline)."""
         if self._takes_tokens and request.prompt_ids is not None:
             # Token engines do not read the messages: they need not travel.
             request = msgspec.structs.replace(request, messages=())
@@ -219,16 +259,20 @@ class RemoteEngine:
         number = self._numbers
         future = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
-        self._calls.append(_Call(number, request))
+        self._calls.append(_Call(number, request, is_streamed))
         self._flush_soon()
+        return number, future, request.deadline_s
+
+    async def _completed(
+        self, number: int, future: "asyncio.Future[Completion]", deadline_s: float
+    ) -> Completion:
         try:
-            async with asyncio.timeout(request.deadline_s + _GRACE_S):
-                completion: Completion = await future
-                return completion
+            async with asyncio.timeout(deadline_s + _GRACE_S):
+                return await future
         except TimeoutError:
             self._withdraw(number)
             raise EngineError(
-                f"the engine's actor did not answer within {request.deadline_s + _GRACE_S:g} s"
+                f"the engine's actor did not answer within {deadline_s + _GRACE_S:g} s"
             ) from None
         except asyncio.CancelledError:
             self._withdraw(number)
@@ -299,6 +343,10 @@ class RemoteEngine:
                 self._settle(answer)
 
     def _settle(self, answer: _Answer) -> None:
+        if answer.tokens:
+            if answer.number in self._streams:
+                self._streams[answer.number].put_nowait(answer.tokens)
+            return
         future = self._waiting.pop(answer.number, None)
         if future is None or future.done():
             return
@@ -314,17 +362,22 @@ class RemoteEngine:
                 future.set_exception(EngineError(f"the engine's actor is gone: {error}"))
 
 
-def start_engine(spec: ActorSpec) -> RemoteEngine:
-    """Start an actor for the engine; Ray is up. Errors of building it come with the first call."""
+def start_engine(spec: ActorSpec, group: Any = None) -> RemoteEngine:
+    """Start an actor for the engine; Ray is up. Errors of building it come with the first call.
+
+    `group`: the placement group whose first bundle is the actor's, the others its workers'."""
+    where: dict[str, Any] = {"label_selector": dict(spec.labels) or None}
+    if group is not None:  # its bundles have the labels
+        where = {"scheduling_strategy": PlacementGroupSchedulingStrategy(group, 0, True)}
     actor = (
         ray.remote(EngineHost)
         .options(
             num_cpus=spec.num_cpus,
             num_gpus=spec.num_gpus,
             resources=dict(spec.resources) or None,
-            label_selector=dict(spec.labels) or None,
             max_restarts=RESTARTS,
             max_concurrency=1000,  # a poll per worker, and scores
+            **where,
         )
         .remote(dict(spec.target), list(sys.path))
     )

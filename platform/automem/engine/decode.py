@@ -50,6 +50,8 @@ class Job:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     is_cancelled: bool = False
+    on_token: Callable[[int], None] | None = None
+    """Told of each token as it is sampled, end tokens left out."""
 
     @property
     def position(self) -> int:
@@ -344,6 +346,8 @@ class Decoder:
             token = tokens[slot]
             job.tokens.append(token)
             job.logprobs.append(logprobs[slot])
+            if job.on_token is not None and token not in ends:
+                job.on_token(token)
             if token in ends or (job.watch is not None and job.watch.is_reached(job.tokens)):
                 finished.append((job, "stop"))
             elif len(job.tokens) >= job.max_tokens:

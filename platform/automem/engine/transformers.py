@@ -14,7 +14,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +24,7 @@ from automem.engine.decode import Decoder, Job
 from automem.engine.invariance import check_invariance
 from automem.engine.protocol import Capabilities, Completion, GenerateRequest
 from automem.engine.slot_model import SlotModel
+from automem.engine.streaming import Piece
 from automem.errors import AutoMemError, EngineError, EngineRequestError, UsageError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -60,9 +62,12 @@ class _Answer:
 
 
 class _Generate:
-    def __init__(self, request: GenerateRequest) -> None:
+    def __init__(
+        self, request: GenerateRequest, on_token: Callable[[int], None] | None = None
+    ) -> None:
         self.answer = _Answer()
         self._request = request
+        self._on_token = on_token
         self._expires = time.monotonic() + request.deadline_s
         self._job: Job | None = None
         self._is_cancelled = False
@@ -70,6 +75,7 @@ class _Generate:
     def run(self, decoder: Decoder, model: SlotModel) -> None:
         if not self._is_cancelled:
             self._job = decoder.admit(self._request, self._expires, self.answer.settle)
+            self._job.on_token = self._on_token
             self._job.is_cancelled = self._is_cancelled  # it may have come meanwhile
 
     def cancel(self) -> None:
@@ -176,6 +182,27 @@ class TransformersEngine:
             work.cancel()
             raise
         return completion
+
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[Piece]:
+        """`generate`, telling tokens as they are sampled."""
+        loop = asyncio.get_running_loop()
+        tokens: asyncio.Queue[int | None] = asyncio.Queue()
+
+        def tell(token: int) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                loop.call_soon_threadsafe(tokens.put_nowait, token)
+
+        work = _Generate(request, tell)
+        work.answer.future.add_done_callback(lambda _: tokens.put_nowait(None))
+        self._submit(work)
+        try:
+            while (token := await tokens.get()) is not None:
+                yield (token,)
+            yield work.answer.future.result()
+        finally:
+            if not work.answer.future.done():
+                work.answer.future.cancel()
+                work.cancel()
 
     async def score(self, token_ids: Sequence[int], adapter: str | None = None) -> list[float]:
         """Log-probabilities at temperature 1, float32."""
