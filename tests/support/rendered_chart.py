@@ -115,6 +115,26 @@ def pod_templates(objects: list[Object]) -> Iterator[tuple[str, Object]]:
         yield f"RayJob/{job['metadata']['name']}/submitter", job["spec"]["submitterPodTemplate"]
 
 
+def ports_of(rules: list[Object]) -> set[tuple[int, int]]:
+    """First and last of every range of ports in the rules of a NetworkPolicy."""
+    return {
+        (port["port"], port.get("endPort", port["port"]))
+        for rule in rules
+        for port in rule.get("ports", [])
+    }
+
+
+def policy(objects: list[Object], suffix: str) -> Object:
+    """The spec of the NetworkPolicy with this end of its name."""
+    [found] = [
+        one
+        for one in of_kind(objects, "NetworkPolicy")
+        if one["metadata"]["name"] == f"{RELEASE}-{suffix}"
+    ]
+    spec: Object = found["spec"]
+    return spec
+
+
 def _with_helm(values: Object) -> list[str]:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(values, file)

@@ -54,6 +54,11 @@
 {{- fail (printf "groups.%s: replicas must lie between minReplicas and maxReplicas, got %v <= %v <= %v" $name $group.minReplicas $group.replicas $group.maxReplicas) -}}
 {{- end -}}
 {{- end -}}
+{{- range $name, $group := $values.groups -}}
+{{- if and $group.drainSeconds (lt (int $group.terminationGracePeriodSeconds) (add (int $group.drainSeconds) 5 | int)) -}}
+{{- fail (printf "groups.%s: terminationGracePeriodSeconds must be drainSeconds and 5 more at least, got %v for %v" $name $group.terminationGracePeriodSeconds $group.drainSeconds) -}}
+{{- end -}}
+{{- end -}}
 {{- if gt (int $values.service.replicas.min) (int $values.service.replicas.max) -}}
 {{- fail (printf "service.replicas: min is %v, max %v" $values.service.replicas.min $values.service.replicas.max) -}}
 {{- end -}}

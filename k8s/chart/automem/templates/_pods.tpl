@@ -80,6 +80,10 @@ sysctls:
 {{- mulf $number $factor .root.Values.sharedMemory | floor | int64 }}Mi
 {{- end -}}
 
+{{- define "automem.drain" -}}
+ray drain-node --reason DRAIN_NODE_REASON_PREEMPTION --reason-message 'the pod is being removed' --deadline-remaining-seconds {{ .drainSeconds }} && sleep {{ .drainSeconds }}
+{{- end -}}
+
 {{/* Takes (dict "root" $ "scope" ... "component" ... "group" {...} "kind" "cluster", "run", "service"). */}}
 {{- define "automem.podTemplate" -}}
 {{- $values := .root.Values -}}
@@ -145,6 +149,11 @@ spec:
       {{- $proxy := printf "http://127.0.0.1:%v/-/healthz" $values.ports.serve }}
       {{- $alive := ternary (list $raylet $gcs) (list $raylet) $isHead }}
       {{- $ready := ternary (append $alive $proxy) $alive (and (eq .kind "service") (not $isHead)) }}
+      {{- if and (not $isHead) .group.drainSeconds }}
+      lifecycle: # Ray is told that this node goes, so that what it does is done elsewhere
+        preStop:
+          exec: {command: {{ list "bash" "-c" (include "automem.drain" .group) | toJson }}}
+      {{- end }}
       livenessProbe:
         exec: {command: {{ concat (list "automem-health") $alive | toJson }}}
         initialDelaySeconds: 30
