@@ -38,6 +38,7 @@ COMMANDS = {
     "proficiency": Entry(
         "automem.commands.proficiency:main", "train memory specialists, judge them, one table"
     ),
+    "run": Entry("automem.commands.run:main", "both loops, then one table with the rival memories"),
     "submit": Entry("automem.commands.submit:main", "run a command as a job on a Ray cluster"),
     "jobs": Entry("automem.commands.jobs:main", "submitted jobs: list, follow, stop, fetch"),
     "evolve": Entry("automem.commands.evolve:main", "let a reviewer improve the scaffold, gated"),

@@ -58,8 +58,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"report.games must be at least 1, got {self.games}")
         places: dict[str, str] = {}
         for name, arm in self.arms.items():
-            other = places.setdefault(_slug(name), name)
-            if other != name or not _slug(name):
+            other = places.setdefault(slug(name), name)
+            if other != name or not slug(name):
                 raise UsageError(
                     f"report.arms {name!r} and {other!r} would share a folder: letters and digits "
                     "have to tell arms apart"
@@ -174,7 +174,7 @@ class Experiment:
         played = {name: self._play(name, arm, specialists) for name, arm in plan.arms.items()}
         seeds = self._report_seeds()
         results = Results(
-            commit=_commit(),
+            commit=commit(),
             created=time.time(),
             seconds=time.monotonic() - began,
             world=self._stage.world,
@@ -182,7 +182,7 @@ class Experiment:
             scaffold=scaffold,
             report_seeds=(seeds[0], seeds[-1]),
             training_seeds=plan.training_seeds,
-            arms=[_result(name, played, self._folder) for name in played if played[name]],
+            arms=[arm_result(name, played, self._folder) for name in played if played[name]],
             rounds={seed: _rounds(Ledger(self.folder_of(seed))) for seed in plan.training_seeds},
         )
         _write(self._folder / RESULTS, results)
@@ -250,12 +250,12 @@ class Experiment:
         """Named by what plays, so that an arm is played once under however many names, and again
         where the champion has changed since."""
         if arm.memory == "player":
-            return self._folder / "arms" / _slug(name)
+            return self._folder / "arms" / slug(name)
         changes = sorted({**arm.sampling, **arm.agent}.items())
         words = [specialist.name if specialist else BASELINE]
         words += [f"{field} {value}" for field, value in changes]
         root = self.folder_of(seed) if specialist else self._folder
-        return root / "arms" / _slug(" ".join(words))
+        return root / "arms" / slug(" ".join(words))
 
     def _finished(
         self, name: str, folder: Path, arm: Arm, specialist: Specialist | None, seeds: list[int]
@@ -271,13 +271,20 @@ class Experiment:
         return played
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     """A folder's name for an arm."""
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
-def _result(name: str, played: Mapping[str, Mapping[int, Played]], folder: Path) -> ArmResult:
-    mine, base = played[name], played[BASELINE][-1]
+def arm_result(
+    name: str,
+    played: Mapping[str, Mapping[int, Played]],
+    folder: Path,
+    baseline: str = BASELINE,
+) -> ArmResult:
+    """What an arm came to beside the baseline. `played`: training seed to what was reached, key -1
+    for an arm that is not trained; run folders are told relative to `folder`."""
+    mine, base = played[name], played[baseline][-1]
     decks = sorted(base.progressions)
     values = {seed: [p.progressions[deck] for deck in decks] for seed, p in mine.items()}
     theirs = [base.progressions[deck] for deck in decks]
@@ -294,9 +301,9 @@ def _result(name: str, played: Mapping[str, Mapping[int, Played]], folder: Path)
         mean=sum(means) / len(means),
         interval=t_interval(means) if is_trained else by_seed[only].ci95,
         by_training_seed=by_seed,
-        difference=None if name == BASELINE else sum(gaps) / len(gaps),
+        difference=None if name == baseline else sum(gaps) / len(gaps),
         difference_interval=None
-        if name == BASELINE
+        if name == baseline
         else t_interval(gaps)
         if len(gaps) > 1
         else differences[only].ci95,
@@ -344,7 +351,7 @@ def _write(path: Path, results: Results) -> None:
     os.replace(temporary, path)
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the checkout that this code is in, with `+` where changed; or nothing."""
     here = Path(__file__).resolve().parent
     try:

@@ -1,5 +1,7 @@
 """An experiment's results for people: the arms, the rounds, the paper's metrics, one sentence."""
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +22,8 @@ METRICS = (
 
 def print_results(results: Results, console: Console) -> None:
     """Arms against the base, what each round came to, metrics, and how to read it all."""
-    console.print(_arms(results))
+    seeds = len(results.training_seeds)
+    console.print(arms_table(f"{results.world}: progression", results.arms, seeds))
     console.print(_metrics(results))
     for seed, rounds in results.rounds.items():
         for found in rounds:
@@ -53,24 +56,27 @@ def sentence(results: Results) -> str:
     )
 
 
-def _arms(results: Results) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title=f"{results.world}: progression", title_justify="left")
+def arms_table(
+    title: str, arms: Sequence[ArmResult], training_seeds: int, baseline: str = BASELINE
+) -> Table:
+    """Arms beside the baseline."""
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("arm")
-    for name in ("mean", "95 % interval", "minus base", "95 % interval", "ratio", "failed"):
+    for name in ("mean", "95 % interval", f"minus {baseline}", "95 % interval", "ratio", "failed"):
         table.add_column(name, justify="right", no_wrap=True)
-    if len(results.training_seeds) > 1:
+    if training_seeds > 1:
         table.add_column("each training seed")
-    for arm in results.arms:
+    for arm in arms:
         cells = [
             arm.name,
             f"{arm.mean:.3f}",
             _interval(arm.interval),
             "" if arm.difference is None else f"{arm.difference:+.3f}",
             _interval(arm.difference_interval, signed=True),
-            _ratio(arm),
+            _ratio(arm, baseline),
             str(arm.failed) if arm.failed else "",
         ]
-        if len(results.training_seeds) > 1:
+        if training_seeds > 1:
             cells.append(_points(arm))
         table.add_row(*cells)
     return table
@@ -100,8 +106,8 @@ def _points(arm: ArmResult) -> str:
     )
 
 
-def _ratio(arm: ArmResult) -> str:
-    if arm.name == BASELINE or not arm.ratios:
+def _ratio(arm: ArmResult, baseline: str) -> str:
+    if arm.name == baseline or not arm.ratios:
         return ""
     return f"{sum(arm.ratios) / len(arm.ratios):.2f}"
 

@@ -1,0 +1,79 @@
+"""Rival memories on the embedded game: the same session, engine, decks and tokens, another memory.
+
+The arms of conf/run/embedded.yaml on the starting scaffold with the shipped base in both roles, and
+beside them the files as they are: kept by the base, by the shipped specialist (one training), by
+perfect habits with the base acting. 50 `report` decks, intervals by bootstrap over them. Say which
+arms on the command line to play only those. Takes about 40 s an arm on two idle cores; finished
+games are kept in the folder and not played again.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from automem.commands.plan import spec_from
+from automem.config import compose
+from automem.engine.models import find_adapter
+from automem.loops.experiment import arm_result, commit
+from automem.loops.recipes import Specialist
+from automem.loops.results_table import arms_table
+from automem.loops.stage import Played, Stage, read_arm
+from automem.seeds import seeds_from
+
+FOLDER = Path("runs/rival-memories")
+RESULTS = Path(__file__).parent / "results" / "rival_memories.json"
+FILES = {
+    "base": {},
+    "files, shipped specialist": {"memory": "champion"},
+    "files, perfect habits (script)": {
+        "memory": "player",
+        "player": {"_target_": "automem_envs.concentration.players.PerfectMemoryPlayer"},
+    },
+}
+
+
+def main() -> None:
+    """Play, print, write."""
+    began = time.monotonic()
+    overrides = ["experiment=embedded"]
+    tree: Any = OmegaConf.to_container(compose("run", overrides), resolve=True)
+    rivals = {name: {"agent": agent} for name, agent in tree["rivals"].items()}
+    arms = {name: read_arm(arm, name) for name, arm in {**FILES, **rivals}.items()}
+    chosen = {name: arm for name, arm in arms.items() if name in ("base", *(sys.argv[1:] or arms))}
+    template = spec_from(compose("config", [*overrides, "rollout.workers=0"]))
+    stage = Stage(template, None)
+    name, path = find_adapter("shipped")
+    shipped = Specialist(
+        name=name, path=path, is_adapter=True, steps=0, conversations=0,
+        last_loss=0, tokens_per_s=0, seconds=0,
+    )  # fmt: skip
+    seeds = seeds_from("report", tree["games"])
+    played: dict[str, dict[int, Played]] = {}
+    for arm_name, arm in chosen.items():
+        specialist = shipped if arm.memory == "champion" else None
+        folder = FOLDER / arm_name.replace(" ", "-").replace(",", "")
+        found = stage.play(folder, arm, specialist, seeds, arm_name)
+        played[arm_name] = {-1: found}
+        print(f"{arm_name}: {sum(found.progressions.values()) / len(seeds):.3f}", flush=True)
+    results = [arm_result(arm_name, played, FOLDER) for arm_name in played]
+    Console(width=120).print(arms_table("concentration: progression", results, 1))
+    if len(chosen) == len(arms):
+        data = {
+            "commit": commit(),
+            "seconds": round(time.monotonic() - began),
+            "report_seeds": [seeds[0], seeds[-1]],
+            "recall_tokens": "160 (result_tokens of the scaffold); full context: what 2048 leaves",
+            "arms": msgspec.to_builtins(results, str_keys=True),
+            "agent": {arm_name: arm.agent for arm_name, arm in arms.items()},
+        }
+        RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""`automem run`: evolve the scaffold, train on it, and set it all beside the rivals in one table.
+
+Promise: everything that can be checked is checked before the first episode; the same command with
+the same `run.dir` goes on where it was stopped or killed, from the settings that it was begun with.
+The run's folder is one of `automem evolve`, too: `automem lineage` and `finalize` read it.
+"""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from automem.agent.scaffold import load_scaffold
+from automem.cli import INTERRUPTED, PENDING, say_error
+from automem.commands import evolve, proficiency
+from automem.commands.arguments import Parser
+from automem.commands.loop_config import begun_or_new, teller, value_of
+from automem.commands.plan import RUNS, fresh_dir
+from automem.commands.play import CONFIG_FILE, shortest
+from automem.commands.table import wide_console
+from automem.config import compose, groups, known_keys, parse_overrides
+from automem.errors import InfrastructureError, UsageError
+from automem.loops.evolve import SEEDS, Evolution
+from automem.loops.evolve_results import results_of, write_results
+from automem.loops.evolve_stage import Arena
+from automem.loops.lineage import LINEAGE, Lineage, Node
+from automem.loops.proficiency import Loop, Unfinished
+from automem.loops.recipes import Specialist
+from automem.loops.reviewers.toolbox import TraceToolbox
+from automem.loops.run import BothLoops, PartOfBook, Plan
+from automem.loops.run_results import RunResults
+from automem.loops.run_table import print_results, report_runs, report_section
+from automem.loops.stage import Stage, read_arm
+from automem.report import write_report
+from automem.report_parts.gather import Arm as ReportArm
+from automem.rollout.engines import SharedEngines
+from automem.rollout.ray_local import connected
+from automem.rollout.run_dir import RUN_FILE, locked
+from automem.tracker import Tracker, open_tracker
+
+EXAMPLES = [
+    "automem run experiment=embedded                         # five training seeds, every rival",
+    "automem run experiment=embedded training_seeds=[0] revisions=2 proficiency.gate.pairs=32",
+    "automem run experiment=embedded agent.knowledge=facts.txt    # given to every arm alike",
+    "automem run run.dir=runs/20260101-120000-run            # go on with it",
+]
+MARK = "rivals"
+"""A key that only this command's configuration has."""
+TRAINING = "proficiency"
+"""Prefix of the other loop's keys, and where its tree lies in the kept configuration."""
+_OF_TRAINING = ("learner", "selector")
+"""Groups that the training alone has."""
+
+
+def main(argv: list[str]) -> int:
+    """See the module's docstring."""
+    parser = Parser(
+        "run",
+        "Both loops, then one table. Keys: conf/run.yaml, conf/evolve.yaml; conf/proficiency.yaml "
+        "behind `proficiency.`",
+        EXAMPLES,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="see below")
+    parser.add_argument("--config-dir", metavar="DIR", help="your own tree, searched first")
+    parser.add_argument("--show", action="store_true", help="print the configuration and stop")
+    options = parser.parse_intermixed_args(argv)
+    config = config_of(options.overrides, options.config_dir)
+    if options.show:
+        print(OmegaConf.to_yaml(config, resolve=True), end="")
+        return 0
+    parts = Parts(config, options.config_dir)
+    folder = (
+        Path(config.run.dir).expanduser().resolve() if config.run.dir else fresh_dir(RUNS, "run")
+    )
+    again = f"automem run run.dir={_quoted(folder)}"
+    try:
+        with locked(folder):
+            return run(parts, folder)
+    except (Unfinished, InfrastructureError) as error:
+        say_error(f"{error}\nGo on with: {again}")
+        return PENDING
+    except KeyboardInterrupt:
+        say_error(f"stopped; nothing is lost. Go on with: {again}")
+        return INTERRUPTED
+
+
+def config_of(overrides: Sequence[str], config_dir: str | None) -> DictConfig:
+    """The tree of the structure loop and of the table, and beside it, as `proficiency`, that of the
+    training: each with the overrides that it knows; of a run that has begun, its own."""
+    options = groups(config_dir)
+    ours, trainings = [], []
+    for text in overrides:
+        [item] = parse_overrides([text])
+        key = str(item.key_or_group)
+        if key.startswith(f"{TRAINING}."):
+            trainings.append(text.removeprefix(f"{TRAINING}."))
+            continue
+        if key in _OF_TRAINING:
+            trainings.append(text)
+            continue
+        ours.append(text)
+        if key == "experiment" and str(item.value()) in options.get("evolve", ()):
+            ours.append(f"evolve={item.value()}")
+    config = begun_or_new("run", MARK, ours, config_dir)
+    shared = _shared(ours, config_dir)
+    with open_dict(config):
+        if TRAINING not in config:
+            with _told_of_training():
+                config[TRAINING] = compose(TRAINING, [*shared, *trainings], config_dir)
+        else:  # of a run that has begun: what is said now changes both trees
+            for item in parse_overrides([*shared, *trainings]):
+                OmegaConf.update(config[TRAINING], item.key_or_group, item.value())
+    return config
+
+
+@contextmanager
+def _told_of_training() -> Iterator[None]:
+    """What is wrong with the training's tree is told as that: both trees have a `gate`."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{TRAINING}: {error}") from error
+
+
+def _shared(overrides: Sequence[str], config_dir: str | None) -> list[str]:
+    """Those that say what is played and by whom, which both trees have."""
+    choices = [text for text in overrides if text.partition("=")[0] in groups(config_dir)]
+    common = {text for text in choices if text.partition("=")[0] not in ("reviewer", "evolve")}
+    known = {*known_keys("config", sorted(common), config_dir), "experiment"}
+    return [
+        text
+        for text in overrides
+        if text in common or str(parse_overrides([text])[0].key_or_group) in known
+    ]
+
+
+class Parts:
+    """The configuration as live parts of both loops; UsageError for whatever is wrong with it."""
+
+    def __init__(self, config: DictConfig, config_dir: str | None = None) -> None:
+        self.config = config
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        self.structure = evolve.Parts(config, config_dir)
+        with _told_of_training():
+            self.training = proficiency.Parts(config[TRAINING], config_dir)
+        arms = plain["rivals"] or {}
+        self.plan = Plan(
+            training_seeds=value_of(tuple[int, ...], plain["training_seeds"], "training_seeds"),
+            games=value_of(int, plain["games"], "games"),
+            train_start=value_of(bool, plain["train_start"], "train_start"),
+            rivals={
+                name: read_arm({"agent": agent or {}}, f"rivals.{name}")
+                for name, agent in arms.items()
+            },
+        )
+
+
+def run(parts: Parts, folder: Path) -> int:
+    """Everything, in its folder, which is ours; the exit code."""
+    if (folder / RUN_FILE).exists():
+        raise UsageError(f"{folder} holds a run of automem rollout: choose another run.dir")
+    if not (folder / LINEAGE).exists():  # once a loop has declared itself, it is kept
+        OmegaConf.save(parts.config, folder / CONFIG_FILE)
+    plain: Any = OmegaConf.to_container(parts.config, resolve=True)
+    tracker = open_tracker(plain["tracker"], folder, plain)
+    say = teller(folder)
+    with ExitStack() as stack:
+        engines = None
+        if parts.structure.template.workers:
+            stack.enter_context(connected())
+            engines = stack.enter_context(SharedEngines())
+        results = _Run(parts, folder, engines, say, tracker).carry_out()
+    tracker.finish({arm.name: arm.mean for arm in results.arms})
+    print_results(results, wide_console())
+    arms = [ReportArm(name, folder / place) for name, place in report_runs(results)]
+    write_report(
+        arms,
+        title="AutoMem: both loops",
+        out=folder / "report.html",
+        section=report_section(results),
+    )
+    here = _quoted(folder)
+    print(f"{results.seconds:.0f} s. Written: {here}/results-of-both.json, report.html, {LINEAGE}")
+    print(f"next:    automem lineage {here}")
+    return 0
+
+
+class _Run:
+    """Both loops on shared engines."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        folder: Path,
+        engines: SharedEngines | None,
+        say: Any,
+        tracker: Tracker,
+    ) -> None:
+        self._parts = parts
+        self._folder = folder
+        self._engines = engines
+        self._say = say
+        self._tracker = tracker
+
+    def carry_out(self) -> RunResults:
+        parts = self._parts
+        both = BothLoops(
+            parts.plan, self._folder, self._evolve, self._train, self._stage_with, self._say
+        )
+        return both.run(parts.training.base)
+
+    def _evolve(self) -> Lineage:
+        parts = self._parts.structure
+        evolution = Evolution(
+            parts.plan,
+            parts.start,
+            self._folder,
+            Arena(parts.template, self._engines),
+            parts.reviewer,
+            TraceToolbox,
+            self._say,
+            self._tracker,
+        )
+        evolution.run()
+        write_results(self._folder, results_of(evolution.lineage, parts.model, 0.0))
+        return evolution.lineage
+
+    def _train(self, node: Node, scaffold: Path, seed: int, place: Path) -> Specialist | None:
+        training = self._parts.training
+        settings = msgspec.structs.replace(
+            training.settings(seed), scaffold=load_scaffold(scaffold).version
+        )
+        loop = Loop(
+            settings,
+            place,
+            PartOfBook(self._folder / SEEDS, f"training on {node.id}"),
+            self._stage_with(scaffold),
+            training.trainer,
+            training.decider,
+            self._say,
+            self._tracker,
+        )
+        return loop.run().champion
+
+    def _stage_with(self, scaffold: Path) -> Stage:
+        template = msgspec.structs.replace(self._parts.training.template, scaffold=str(scaffold))
+        return Stage(template, self._engines)
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(shortest(path)))
