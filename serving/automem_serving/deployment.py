@@ -43,19 +43,20 @@ class Replica:
 
 
 @contextmanager
-def serving(spec: ServedSpec) -> Iterator[str]:
-    """The application is up inside; gives its address. Ray is up. UsageError where its port is
-    taken, or where the current policy cannot be served."""
+def serving(spec: ServedSpec, lent: Any = None) -> Iterator[str]:
+    """The application is up inside; gives its address. Ray is up. `lent`: an engine's actor that
+    runs already and stays, instead of one of its own. UsageError where its port is taken, or where
+    the current policy cannot be served."""
     settings = spec.settings.check()
     _check_port(settings.host, settings.port)
-    engine = _shared_engine(spec)
+    engine = lent or _shared_engine(spec)
     try:
         if engine is not None:
             asyncio.run(check_policy(spec, engine))
         with _deployed(spec, engine):
             yield f"http://{_shown(settings.host)}:{settings.port}"
     finally:
-        if engine is not None:
+        if engine is not None and engine is not lent:
             engine.shutdown()
 
 
@@ -79,9 +80,9 @@ def _deployed(spec: ServedSpec, engine: Any) -> Iterator[None]:
 def _shared_engine(spec: ServedSpec) -> Any:
     if spec.engine.placement != "actor":
         return None
-    from automem.engine.actor import start_engine
+    from automem.engine.replicas import start_replicas
 
-    return start_engine(spec.engine)
+    return start_replicas(spec.engine)
 
 
 async def check_policy(spec: ServedSpec, engine: Engine) -> None:

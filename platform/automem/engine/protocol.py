@@ -55,6 +55,9 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """From arrival to completion, retries inside the engine included."""
     tools: tuple[dict[str, Any], ...] = ()
     """JSON schemas of tools, for chat engines under the `tools` dialect."""
+    grammar: str = ""
+    """EBNF that the completion has to follow (`automem.memory.dialects.grammar`); engines that are
+    not `guided` pass it by."""
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -86,6 +89,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     batch_invariant: bool = False
     """Same request, same completion, whatever else is in the batch and however often."""
     tool_calls: bool = False
+    guided: bool = False
+    """Keeps completions to a request's `grammar`."""
     tokenizer: str = ""
     """Path or hub name from which sessions render token prompts; needed with `token_ids`."""
     context_tokens: int = 0

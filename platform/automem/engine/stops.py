@@ -35,8 +35,13 @@ class StopWatch:
 
     def cut(self, text: str) -> str:
         """`text` up to the end of the first stop text in it."""
-        ends = [text.find(stop) + len(stop) for stop in self._stops if stop in text]
-        return text[: min(ends)] if ends else text
+        return cut_at_stop(text, self._stops)
+
+
+def cut_at_stop(text: str, stops: Sequence[str]) -> str:
+    """`text` up to the end of the first of `stops` in it."""
+    ends = [text.find(stop) + len(stop) for stop in stops if stop and stop in text]
+    return text[: min(ends)] if ends else text
 
 
 class Endings:

@@ -12,6 +12,7 @@ from automem.storage.store import local_copy
 
 if TYPE_CHECKING:  # the actor's module imports Ray, which a run without Ray does not need
     from automem.engine.actor import RemoteEngine
+    from automem.engine.replicas import ReplicatedEngine
 
 
 async def build_own_engines(spec: RolloutSpec) -> dict[str, Engine]:
@@ -31,12 +32,12 @@ class SharedEngines:
     adapters, gets the same actor, its base model loaded once. Ray is up as long as it is open."""
 
     def __init__(self) -> None:
-        self._actors: dict[bytes, RemoteEngine] = {}
+        self._actors: dict[bytes, RemoteEngine | ReplicatedEngine] = {}
 
-    def lend(self, spec: RolloutSpec) -> dict[str, "RemoteEngine"]:
+    def lend(self, spec: RolloutSpec) -> dict[str, "RemoteEngine | ReplicatedEngine"]:
         """The engines of `spec` that are shared, by name, started where they are not up; workers
         can be given them."""
-        from automem.engine.actor import start_engine
+        from automem.engine.replicas import start_replicas
 
         lent = {}
         for name, part in spec.engines.items():
@@ -45,7 +46,7 @@ class SharedEngines:
             bare = msgspec.structs.replace(part, adapters={})
             key = msgspec.json.encode(bare, order="sorted")
             if key not in self._actors:
-                self._actors[key] = start_engine(bare)
+                self._actors[key] = start_replicas(bare)
             lent[name] = self._actors[key].with_adapters(part.adapters)
         return lent
 

