@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from automem.cli import INTERRUPTED, PENDING, say_error
-from automem.commands.table import Row, print_table
+from automem.commands.table import Row, print_table, print_tasks
 from automem.errors import InfrastructureError, UsageError
 from automem.progress import RunProgress
 from automem.report import write_report
@@ -107,7 +107,9 @@ def _metrics(progress: Progress) -> dict[str, float]:
 
 def close(result: RunResult, run_dir: Path) -> int:
     """One table, what was written, what to try next; the exit code."""
-    print_table([Row(run_dir.name, write_summary(run_dir))])
+    summary = write_summary(run_dir)
+    print_table([Row(run_dir.name, summary)])
+    print_tasks(summary)
     here = shlex.quote(str(shortest(run_dir)))
     print(f"written: {here}/summary.json, {here}/report.html")
     for offline in sorted(run_dir.glob("wandb/offline-run-*")):

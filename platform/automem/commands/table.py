@@ -43,6 +43,26 @@ def print_table(rows: Sequence[Row], title: str = "", console: Console | None = 
     console.print(table)
 
 
+def print_tasks(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """Progression by task, for worlds that have several: a row each, and their mean, which is how
+    such worlds are published. Prints nothing where there are none."""
+    tasks = summary.get("tasks", ())
+    if not tasks:
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("task")
+    for column in ("progression", "95 % interval", "episodes"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for task in tasks:
+        table.add_row(
+            task["task"], number(task["mean"]), interval(task["ci95"]), str(task["episodes"])
+        )
+    table.add_section()
+    mean = sum(task["mean"] for task in tasks) / len(tasks)
+    table.add_row("mean over tasks", number(mean), "", str(sum(t["episodes"] for t in tasks)))
+    (console or wide_console()).print(table)
+
+
 def wide_console() -> Console:
     """The terminal; where there is none (a log, a pipe), lines long enough for a table."""
     console = Console(soft_wrap=True, highlight=False)

@@ -12,6 +12,7 @@ from automem.memory.ops import READING
 from automem.trace.metrics import METRICS, Metric
 from automem.trace.statistics import Estimate, estimate
 from automem.trace.summary import (
+    by_task,
     episode_rows,
     estimate_of,
     finished_episodes,
@@ -64,6 +65,8 @@ class ArmData:
     rows: list[dict[str, Any]] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
     progression: Estimate = field(default_factory=lambda: estimate([]))
+    tasks: dict[str, Estimate] = field(default_factory=dict)
+    """Progression by task, where the world has several."""
     metrics: dict[str, Estimate] = field(default_factory=dict)
     strips: list[Strip] = field(default_factory=list)
     config: str = ""
@@ -104,6 +107,7 @@ def gather(arm: Arm) -> ArmData:
         data.policy = ", ".join(sorted({row["policy"] for row in rows}))
         data.max_steps = max(row["max_steps"] for row in rows)
         data.progression = estimate_of(rows, "progression")
+        data.tasks = {task: estimate_of(own, "progression") for task, own in by_task(rows).items()}
         data.metrics = {metric.name: estimate_of(rows, metric.name) for metric in METRICS}
         data.strips = [_strip(arm.run_dir, row) for row in rows[:MAX_STRIPS]]
     elif data.pending:

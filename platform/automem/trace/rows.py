@@ -68,6 +68,7 @@ class _Pass:
         self.step_began = 0.0
         """Wall clock; 0 where the step's time cannot be measured."""
         self.named: set[str] = set()
+        self.task: str | None = None
 
     def take(self, event: Event) -> Iterator[Row]:
         """Fold one event; the rows that it completes."""
@@ -126,6 +127,8 @@ class _Pass:
         self.step_began = event.time
         if event.step == 0:
             self.totals["world_s"] += event.world_s
+            task = event.outcome.info.get("task")
+            self.task = task if isinstance(task, str) else None
         observation = self.texts.resolve(event.observation)
         self.credit.observe(observation)
         self.step = {
@@ -269,6 +272,7 @@ class _Pass:
                 "max_steps", "schema")  # fmt: skip
         return {
             **{name: getattr(started, name) for name in same},
+            "task": self.task,
             "instruction": self.texts.resolve(started.instruction),
             "progression": ended.progression,
             "stop": ended.stop.value,

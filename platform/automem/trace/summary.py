@@ -82,6 +82,15 @@ def estimate_of(rows: Iterable[Mapping[str, Any]], column: str) -> Estimate:
     return estimate(list(per_seed(rows, column).values()))
 
 
+def by_task(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Rows of `episodes` by the world's task; nothing for worlds that have one only."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if task := row.get("task"):
+            found.setdefault(task, []).append(row)
+    return dict(sorted(found.items()))
+
+
 def summarise(run_dir: Path, timing: Mapping[str, float] | None = None) -> dict[str, Any]:
     """What `write_summary` writes."""
     finished = finished_episodes(run_dir)
@@ -109,6 +118,10 @@ def summarise(run_dir: Path, timing: Mapping[str, float] | None = None) -> dict[
         "platform_ms_per_step": measured.get("platform_ms_per_step"),
         "metrics": {metric.name: _plain(estimate_of(rows, metric.name)) for metric in METRICS},
         "seeds": _seeds(rows),
+        "tasks": [
+            {"task": task, "episodes": len(own), **_plain(estimate_of(own, "progression"))}
+            for task, own in by_task(rows).items()
+        ],
         "failures": [
             {"episode": row["episode"], **failure} for row in rows for failure in row["failures"]
         ],

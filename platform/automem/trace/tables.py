@@ -173,6 +173,7 @@ BLOBS = (
 EPISODES = (
     _episode,
     Column("world", _text, "Name of the world."),
+    Column("task", _text, "Which of its tasks, where a world has several; null elsewhere."),
     Column("seed", pa.int64(), "Seed of the world."),
     Column("replicate", _int, "Number of the play among those with this seed."),
     Column("run_seed", pa.int64(), "Seed of everything sampled."),

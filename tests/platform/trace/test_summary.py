@@ -1,9 +1,13 @@
 import json
 
+import msgspec
 import pytest
 from support.traces import failed_play, play, write_run
 
+from automem.commands.table import print_tasks
 from automem.errors import StoreError
+from automem.report import write_report
+from automem.trace.events import Observed
 from automem.trace.summary import estimate_of, summarise, write_summary
 
 
@@ -68,3 +72,46 @@ def test_a_broken_run_file_is_named(tmp_path):
     (run / "run.json").write_text("{")
     with pytest.raises(StoreError, match=r"run\.json is not JSON"):
         summarise(run)
+
+
+def with_task(events, task):
+    """The same play, of a world that says which of its tasks it is."""
+    return [
+        msgspec.structs.replace(
+            event, outcome=msgspec.structs.replace(event.outcome, info={"task": task})
+        )
+        if isinstance(event, Observed) and event.step == 0
+        else event
+        for event in events
+    ]
+
+
+def test_a_world_of_several_tasks_has_a_row_for_each(tmp_path, capsys):
+    plays = [with_task(play(seed), "Maze" if seed % 2 else "Quest") for seed in (1, 2, 3, 4)]
+    summary = write_summary(write_run(tmp_path / "run", plays))
+    assert [(row["task"], row["episodes"], row["n"]) for row in summary["tasks"]] == [
+        ("Maze", 2, 2),
+        ("Quest", 2, 2),
+    ]
+    mean = sum(row["mean"] for row in summary["tasks"]) / 2
+    assert mean == pytest.approx(summary["progression"]["mean"])
+    print_tasks(summary)
+    told = capsys.readouterr().out
+    assert "Maze" in told
+    assert "Quest" in told
+    assert f"{mean:.3f}" in next(line for line in told.split("\n") if "mean over tasks" in line)
+
+
+def test_the_report_has_a_table_of_tasks(tmp_path):
+    plays = [with_task(play(seed), f"Task {seed % 2}") for seed in (1, 2)]
+    page = write_report(write_run(tmp_path / "run", plays)).read_text()
+    assert "Each task" in page
+    assert "Task 0" in page
+    assert "Each task" not in write_report(write_run(tmp_path / "b", [play(1)])).read_text()
+
+
+def test_a_world_of_one_task_has_no_table_of_tasks(tmp_path, capsys):
+    summary = summarise(write_run(tmp_path / "run", [play(1)]))
+    assert summary["tasks"] == []
+    print_tasks(summary)
+    assert capsys.readouterr().out == ""
