@@ -48,11 +48,17 @@ def spec_from(config: DictConfig, config_dir: Path | str | None = None) -> Rollo
         "placement": places.get("rollout") or {},
         "storage_url": storage_url(config),
         **rollout,
+        "watchdog": _patient(rollout["watchdog"], engine.get("start_s") or 0.0),
     }
     try:
         return msgspec.convert(fields, RolloutSpec, from_attributes=True)
     except msgspec.ValidationError as error:
         raise UsageError(f"the configuration is no rollout: {error}") from error
+
+
+def _patient(watchdog: dict[str, Any], start_s: float) -> dict[str, Any]:
+    """A worker is not taken for dead while its engine loads a model."""
+    return {**watchdog, "start_s": max(watchdog["start_s"], start_s)}
 
 
 def _engine(engine: dict[str, Any]) -> EngineSpec:

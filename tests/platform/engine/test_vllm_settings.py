@@ -6,6 +6,7 @@ import importlib.util
 import pytest
 from omegaconf import OmegaConf
 
+from automem.commands.plan import spec_from
 from automem.config import compose
 from automem.engine.build import build_engine
 from automem.engine.vllm import VllmEngine
@@ -17,6 +18,19 @@ def test_the_configuration_names_every_setting_with_its_default():
     target = OmegaConf.to_container(compose(overrides=["engine=vllm"]).engine.target, resolve=True)
     assert target.pop("_target_") == "automem.engine.vllm.VllmEngine"
     assert target == dataclasses.asdict(VllmSettings(model="embedded"))
+
+
+def test_workers_wait_as_long_as_a_large_model_takes_to_load():
+    assert spec_from(compose(overrides=["engine=vllm"])).watchdog.start_s == 900
+    patient = compose(overrides=["engine=vllm", "rollout.watchdog.start_s=2000"])
+    assert spec_from(patient).watchdog.start_s == 2000
+    assert spec_from(compose(overrides=["engine=scripted"])).watchdog.start_s == 180
+
+
+def test_replicas_and_their_bundles_are_configured():
+    wanted = ["engine=vllm", "engine.replicas=2", "engine.bundles=[{GPU: 1, CPU: 1}]"]
+    [engine] = spec_from(compose(overrides=wanted)).engines.values()
+    assert (engine.replicas, engine.bundles) == (2, ({"GPU": 1.0, "CPU": 1.0},))
 
 
 @pytest.mark.parametrize(
