@@ -20,16 +20,16 @@ from rich.console import Console
 from automem.commands.plan import spec_from
 from automem.config import compose
 from automem.engine.models import find_adapter
-from automem.loops.experiment import arm_result, commit
+from automem.loops.experiment import ArmResult, arm_result, commit
 from automem.loops.recipes import Specialist
 from automem.loops.results_table import arms_table
-from automem.loops.stage import Played, Stage, read_arm
+from automem.loops.stage import Arm, Played, Stage, read_arm
 from automem.seeds import seeds_from
 
 FOLDER = Path("runs/rival-memories")
 RESULTS = Path(__file__).parent / "results" / "rival_memories.json"
+BASE: dict[str, Any] = {"base": {}}
 FILES = {
-    "base": {},
     "files, shipped specialist": {"memory": "champion"},
     "files, perfect habits (script)": {
         "memory": "player",
@@ -44,13 +44,13 @@ def main() -> None:
     overrides = ["experiment=embedded"]
     tree: Any = OmegaConf.to_container(compose("run", overrides), resolve=True)
     rivals = {name: {"agent": agent} for name, agent in tree["rivals"].items()}
-    arms = {name: read_arm(arm, name) for name, arm in {**FILES, **rivals}.items()}
+    arms = {name: read_arm(arm, name) for name, arm in {**BASE, **rivals, **FILES}.items()}
     chosen = {name: arm for name, arm in arms.items() if name in ("base", *(sys.argv[1:] or arms))}
     template = spec_from(compose("config", [*overrides, "rollout.workers=0"]))
     stage = Stage(template, None)
-    name, path = find_adapter("shipped")
+    adapter, path = find_adapter("shipped")
     shipped = Specialist(
-        name=name, path=path, is_adapter=True, steps=0, conversations=0,
+        name=adapter, path=path, is_adapter=True, steps=0, conversations=0,
         last_loss=0, tokens_per_s=0, seconds=0,
     )  # fmt: skip
     seeds = seeds_from("report", tree["games"])
@@ -61,18 +61,23 @@ def main() -> None:
         found = stage.play(folder, arm, specialist, seeds, arm_name)
         played[arm_name] = {-1: found}
         print(f"{arm_name}: {sum(found.progressions.values()) / len(seeds):.3f}", flush=True)
-    results = [arm_result(arm_name, played, FOLDER) for arm_name in played]
+        results = [arm_result(name, played, FOLDER) for name in played]
+        if not sys.argv[1:]:
+            write(results, arms, seeds, time.monotonic() - began)
     Console(width=120).print(arms_table("concentration: progression", results, 1))
-    if len(chosen) == len(arms):
-        data = {
-            "commit": commit(),
-            "seconds": round(time.monotonic() - began),
-            "report_seeds": [seeds[0], seeds[-1]],
-            "recall_tokens": "160 (result_tokens of the scaffold); full context: what 2048 leaves",
-            "arms": msgspec.to_builtins(results, str_keys=True),
-            "agent": {arm_name: arm.agent for arm_name, arm in arms.items()},
-        }
-        RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def write(results: list[ArmResult], arms: dict[str, Arm], seeds: list[int], seconds: float) -> None:
+    """What is there so far; written again after each arm."""
+    data = {
+        "commit": commit(),
+        "seconds": round(seconds),
+        "report_seeds": [seeds[0], seeds[-1]],
+        "recall_tokens": "160 (result_tokens of the scaffold); full context: what 2048 leaves",
+        "arms": msgspec.to_builtins(results, str_keys=True),
+        "agent": {name: arm.agent for name, arm in arms.items() if arm.agent},
+    }
+    RESULTS.write_text(json.dumps(data, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from automem.agent.roles import AgentOptions
 from automem.engine.build import build_engine
 from automem.engine.protocol import Sampling
 from automem.errors import UsageError
+from automem.loops.knowledge_file import with_knowledge
 from automem.loops.recipes import Specialist
 from automem.progress import RunProgress
 from automem.rollout.engines import SharedEngines
@@ -66,6 +67,7 @@ def read_arm(fields: Mapping[str, Any], name: str) -> Arm:
         arm = msgspec.convert(dict(fields), Arm)
         msgspec.convert(arm.sampling, Sampling, strict=False)
         msgspec.convert(arm.agent, AgentOptions, strict=False)
+        arm = msgspec.structs.replace(arm, agent=with_knowledge(arm.agent))
     except (msgspec.ValidationError, UsageError) as error:
         raise UsageError(f"{name}: {error}") from None
     if arm.player is not None:
