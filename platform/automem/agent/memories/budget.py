@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from automem.agent.conversation import Counter
 
-_CHARS_PER_TOKEN = 16
-"""No text is longer; keeps the counting of a log of a million lines to its end."""
+_MOST_KNOWN = 100_000
+"""Lines whose counts are remembered at a time."""
 
 
 def left_out(lines: int) -> str:
@@ -17,20 +17,56 @@ def left_out(lines: int) -> str:
     return f"... {lines} more lines not shown" if lines else ""
 
 
-def newest_within(lines: Sequence[str], most: int, tokens: int, counter: Counter) -> str:
+class LineCounter:
+    """A counter that remembers the counts of single lines: a log shows the same ones every step."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def count(self, line: str, counter: Counter) -> int:
+        if line not in self._known:
+            if len(self._known) > _MOST_KNOWN:
+                self._known.clear()
+            self._known[line] = counter.count(line)
+        return self._known[line]
+
+
+def newest_within(
+    lines: Sequence[str],
+    most: int,
+    tokens: int,
+    counter: Counter,
+    line_counter: LineCounter | None = None,
+) -> str:
     """The newest of `lines`, at most `most` of them (0: any number), within `tokens`; older ones
-    are told of in a first line. Empty where there are no lines, or not even the note fits."""
+    are told of in a first line. Empty where there are no lines, or not even the note fits.
+
+    Lines are counted one by one, so a few more might have fitted; never fewer."""
     available = lines[-most:] if most else lines
-    available = _within_chars(available, tokens * _CHARS_PER_TOKEN)
-    low, high = 0, len(available)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if counter.count(_text(available[-middle:], len(lines) - middle)) <= tokens:
-            low = middle
-        else:
-            high = middle - 1
-    text = _text(available[-low:] if low else (), len(lines) - low)
-    return text if low or counter.count(text) <= tokens else ""
+    count = line_counter or LineCounter()
+    kept = _fitting(available, tokens, counter, count)
+    if kept < len(lines):
+        note = counter.count(left_out(len(lines)))
+        kept = _fitting(available, tokens - note - 1, counter, count)
+    while True:
+        text = _text(available[-kept:] if kept else (), len(lines) - kept)
+        if counter.count(text) <= tokens:
+            return text
+        if not kept:
+            return ""
+        kept -= 1
+
+
+def _fitting(lines: Sequence[str], tokens: int, counter: Counter, count: LineCounter) -> int:
+    """How many of the newest lines fit, with a token for each newline between them."""
+    kept = 0
+    left = tokens + 1
+    for line in reversed(lines):
+        left -= count.count(line, counter) + 1
+        if left < 0:
+            break
+        kept += 1
+    return kept
 
 
 def best_within(lines: Sequence[str], ranked: Sequence[int], tokens: int, counter: Counter) -> str:
@@ -48,14 +84,3 @@ def best_within(lines: Sequence[str], ranked: Sequence[int], tokens: int, counte
 def _text(shown: Sequence[str], missing: int) -> str:
     note = left_out(missing)
     return "\n".join([*([note] if note else []), *shown])
-
-
-def _within_chars(lines: Sequence[str], chars: int) -> Sequence[str]:
-    """The newest lines that have no more characters than that."""
-    kept = 0
-    for line in reversed(lines):
-        chars -= len(line) + 1
-        if chars < 0:
-            break
-        kept += 1
-    return lines[len(lines) - kept :]

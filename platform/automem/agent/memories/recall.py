@@ -14,7 +14,7 @@ import msgspec
 
 from automem.agent.conversation import Counter
 from automem.agent.memories.bm25 import Bm25Index
-from automem.agent.memories.budget import best_within, newest_within
+from automem.agent.memories.budget import LineCounter, best_within, newest_within
 from automem.agent.memories.entries import EntryWriter
 from automem.agent.memories.options import AUTOMATIC, RecallOptions
 from automem.agent.record import SessionRecord
@@ -115,6 +115,7 @@ class AutomaticLog:
         """What the step under way was kept as: the last lines of the file."""
         self._index = Bm25Index() if kind == "bm25" else None
         self._indexed: list[str] = []
+        self._line_counter = LineCounter()
 
     def note(self, step: int, action: str, observation: str) -> None:
         self._present = self._writer.of(action, observation)
@@ -135,7 +136,7 @@ class AutomaticLog:
         before = lines[: len(lines) - len(self._present)]
         if self._index is None:
             most = self._entries if self._kind == "window" else 0
-            return newest_within(before, most, tokens, counter)
+            return newest_within(before, most, tokens, counter, self._line_counter)
         self._follow(self._index, lines)
         found = self._index.find(" ".join(self._present), self._entries, len(before))
         return best_within(before, found, tokens, counter)
