@@ -211,7 +211,7 @@ def test_what_the_model_thought_goes_back_to_it(tmp_path: Path, run: Path) -> No
 
 
 def test_old_results_make_room_in_a_long_review(tmp_path: Path, run: Path) -> None:
-    with serving([Call("findings")] * 7 + [GOOD]) as server:
+    with serving([Call("list_episodes")] * 7 + [GOOD]) as server:
         ask("openai", server, request(tmp_path, run), context_tokens=1_000)
         results = [m for m in server.requests[-1]["messages"] if m["role"] == "tool"]
     assert ["dropped" in result["content"] for result in results] == [True] * 3 + [False] * 4
