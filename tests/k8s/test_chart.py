@@ -166,6 +166,10 @@ def test_secrets_are_references_and_images_have_fixed_tags(setting: str) -> None
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_ray_asks_for_its_token_unless_told_otherwise(setting: str) -> None:
-    for where, spec in cluster_specs(rendered(setting)):
-        wanted = "disabled" if setting == "no token" else "token"
+    objects = rendered(setting)
+    wanted = "disabled" if setting == "no token" else "token"
+    for where, spec in cluster_specs(objects):
         assert spec["authOptions"]["mode"] == wanted, where
+    for where, container in containers(objects):
+        told = {one["name"]: one.get("value") for one in container["env"]}
+        assert told.get("RAY_AUTH_MODE", "token") == wanted, where  # the image says token

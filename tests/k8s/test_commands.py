@@ -1,21 +1,28 @@
 """What the chart tells AutoMem: every command line composes with AutoMem's own configuration, and
 reaches it as it was written."""
 
+import importlib
+import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from support.chart_settings import RUN, SERVICE
-from support.rendered_chart import EXAMPLES, ROOT, Object, of_kind, render
+from support.rendered_chart import CHART, EXAMPLES, ROOT, Object, of_kind, render
 
+from automem.cli import COMMANDS
 from automem.config import compose
+from automem.errors import UsageError
 from automem_serving.cluster import Arguments
 
 RUNNER = ROOT / "k8s" / "automem-run"
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+RUN_COMMANDS = SCHEMA["properties"]["runs"]["items"]["properties"]["command"]["enum"]
 ROOTS = {"rollout": "config"}
 """Roots of the configuration tree that are not called as their command."""
 
@@ -60,9 +67,15 @@ def test_runs_on_object_storage_compose_and_say_where_it_is() -> None:
     assert composed(words).storage.url == "s3://bucket/automem"
 
 
-def test_a_misspelt_key_of_a_run_is_found_by_the_same_check_as_on_the_command_line() -> None:
-    from automem.errors import UsageError
+@pytest.mark.parametrize("command", RUN_COMMANDS)
+def test_every_command_that_a_run_may_name_is_there_and_takes_the_charts_keys(command: str) -> None:
+    assert command in COMMANDS
+    [words] = command_lines(render({"runs": [{**RUN, "command": command}]})).values()
+    assert words[0] == command
+    assert composed(words).run.dir == "/data/runs/crafter"
 
+
+def test_a_misspelt_key_of_a_run_is_found_by_the_same_check_as_on_the_command_line() -> None:
     [words] = command_lines(render({"runs": [{**RUN, "config": ["rollout.worker=2"]}]})).values()
     with pytest.raises(UsageError, match=r"rollout\.workers"):
         composed(words)
@@ -90,9 +103,6 @@ def test_the_served_policy_is_built_from_what_the_chart_renders(tmp_path: Path) 
         "deployment = app._bound_deployment;"
         "print(isinstance(app, Application), deployment.name, deployment.ray_actor_options)"
     )
-    import json
-    import sys
-
     done = subprocess.run(
         [sys.executable, "-c", code],
         input=json.dumps(arguments),
@@ -107,8 +117,6 @@ def test_the_served_policy_is_built_from_what_the_chart_renders(tmp_path: Path) 
 
 
 def test_the_import_path_of_the_policy_is_there() -> None:
-    import importlib
-
     [service] = of_kind(render({"service": SERVICE}), "RayService")
     config = yaml.safe_load(service["spec"]["serveConfigV2"])
     module, _, name = config["applications"][0]["import_path"].partition(":")

@@ -36,7 +36,7 @@ TOGGLES: dict[str, dict[str, Any]] = {
     },
     "own token": {"auth": {"secretName": "ray-token"}},
     "Kubernetes decides who may": {"auth": {"kubernetes": True}},
-    "no token": {"auth": {"mode": "disabled"}},
+    "no token": {"auth": {"mode": "disabled"}, "runs": [RUN]},
     "TLS": {"tls": True},
     "no network policies": {"network": {"enabled": False}, "service": SERVICE},
     "the internet": {"network": {"internet": True}},

@@ -26,6 +26,12 @@ sysctls:
 - {name: TMPDIR, value: /tmp}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
 - {name: AUTOMEM_RUNS, value: /etc/automem/runs}
+{{- if eq .Values.auth.mode "disabled" }}
+- {name: RAY_AUTH_MODE, value: disabled} # the image asks for a token
+{{- end }}
+{{- if eq .Values.storage.kind "object" }}
+- {name: AUTOMEM_STORAGE_URL, value: {{ trimSuffix "/" .Values.storage.object.url | quote }}}
+{{- end }}
 {{- if .Values.models.existingClaim }}
 - {name: HF_HUB_OFFLINE, value: "1"}
 {{- end }}
