@@ -25,6 +25,7 @@ from automem.commands.table import wide_console
 from automem.errors import InfrastructureError, UsageError
 from automem.loops.evolve import Evolution
 from automem.loops.evolve_final import LOOKS, FinalTable, Look
+from automem.loops.evolve_page import lineage_section
 from automem.loops.evolve_plan import Plan, Smoke
 from automem.loops.evolve_results import Results, results_of, write_results
 from automem.loops.evolve_stage import Arena
@@ -199,7 +200,7 @@ def run(parts: Parts, folder: Path) -> int:
     results = play(parts, folder, say, tracker)
     tracker.finish({"champion": results.champion, "confirmations": results.confirmations_used})
     print_table(results, wide_console())
-    _report(folder)
+    _report(folder, results)
     here = _quoted(folder)
     print(f"{results.seconds:.0f} s. Written: {here}/results.json, report.html, {LINEAGE}")
     print(f"next:    automem lineage {here}")
@@ -233,15 +234,20 @@ def _arena(parts: Parts, is_shown: bool = True) -> Iterator[Arena]:
         yield Arena(parts.template, engines, is_shown)
 
 
-def _report(folder: Path) -> None:
-    """One page: the champions' episodes for review, side by side."""
+def _report(folder: Path, results: Results) -> None:
+    """One page: the lineage, and the champions' episodes for review, side by side."""
     tree = Lineage(folder)
     arms = []
     for node in tree.path(tree.champion().id):
         study = folder / "studies" / node.id
         if (study / RUN_FILE).exists():
             arms.append(ReportArm(f"{node.id} {node.grown.version}", study))
-    write_report(arms, title="AutoMem: an evolved scaffold", out=folder / "report.html")
+    write_report(
+        arms,
+        title="AutoMem: an evolved scaffold",
+        out=folder / "report.html",
+        section=lineage_section(results, tree.nodes()),
+    )
 
 
 def _finalize(parts: Parts, folder: Path) -> int:
