@@ -7,15 +7,19 @@ are seen. Imported before Ray is: token authentication has to be on by then.
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_agent_register_timeout_ms", "200000")  # a busy machine needs longer
+os.environ.setdefault("RAY_worker_register_timeout_seconds", "200")
 
 STORE_BYTES = 80 * 1024 * 1024
 """The least that Ray takes for a node's object store, and a little more."""
+PATIENCE_S = 150.0
 ROLLOUT = {"automem/role": "rollout"}
 
 
@@ -27,9 +31,13 @@ class Nodes:
 
     def add(self, **labels: str) -> str:
         """Ray's id of a new node with these labels; the rollout nodes' where none are given."""
-        node = self._cluster.add_node(
-            num_cpus=2, object_store_memory=STORE_BYTES, labels=labels or ROLLOUT
-        )
+        settings = {
+            "num_cpus": 2,
+            "object_store_memory": STORE_BYTES,
+            "labels": labels or ROLLOUT,
+        }
+        with _patience():
+            node = self._cluster.add_node(**settings)
         return str(node.node_id)
 
     def ids(self) -> list[str]:
@@ -42,8 +50,32 @@ class Nodes:
 
 
 @contextmanager
+def _patience() -> Iterator[None]:
+    """Ray gives a node 30 s to come up, which on a busy machine is too little."""
+    from ray._private import services
+
+    find = services.get_node
+
+    def find_later(*arguments: Any) -> Any:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return find(*arguments)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
+
+    services.get_node = find_later
+    try:
+        yield
+    finally:
+        services.get_node = find
+
+
+@contextmanager
 def cluster_of(nodes: int) -> Iterator[Nodes]:
-    """A head and so many rollout nodes; this process is connected to it as a driver."""
+    """A head, which plays too, and so many nodes more; this process is connected as a driver."""
     from automem.rollout.ray_local import _read_environment_again, _set_environment
 
     _set_environment()
@@ -54,16 +86,18 @@ def cluster_of(nodes: int) -> Iterator[Nodes]:
     folder = tempfile.mkdtemp(prefix="rc", dir="/tmp")  # short: sockets' names are limited
     before = os.environ.get("RAY_TMPDIR")
     os.environ["RAY_TMPDIR"] = folder
+    os.mkdir(os.path.join(folder, "ray"))  # where Ray notes the cluster's address
     head = {
-        "num_cpus": 1,
+        "num_cpus": 2,
         "object_store_memory": STORE_BYTES,
         "include_dashboard": False,
         "temp_dir": folder,
-        # a lost node is noticed within seconds, as a test wants it
-        "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 4},
+        "labels": ROLLOUT,
     }
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = None
     try:
+        with _patience():
+            cluster = Cluster(initialize_head=True, head_node_args=head)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         found = Nodes(cluster)
         for _ in range(nodes):
@@ -71,7 +105,8 @@ def cluster_of(nodes: int) -> Iterator[Nodes]:
         yield found
     finally:
         ray.shutdown()
-        cluster.shutdown()
+        if cluster is not None:
+            cluster.shutdown()
         if before is None:
             del os.environ["RAY_TMPDIR"]
         else:

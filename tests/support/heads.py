@@ -41,6 +41,7 @@ def started_head(cpus: int = 4) -> Iterator[Head]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_agent_register_timeout_ms": "200000",  # a busy machine needs longer
     }
     gcs, dashboard, agent, client = _free_ports(4)
     words = [
@@ -81,7 +82,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
         with socket.socket() as probe:

@@ -19,8 +19,9 @@ from automem.progress import RunProgress
 from automem.report import write_report
 from automem.rollout.progress import Progress, RunResult
 from automem.rollout.run import OnProgress, resume_run, run_rollout
-from automem.rollout.run_dir import RUN_FILE
+from automem.rollout.run_dir import RUN_FILE, read_run
 from automem.rollout.spec import RolloutSpec
+from automem.rollout.stored_run import StoredRun
 from automem.trace.summary import write_summary
 from automem.tracker import Tracker, open_tracker
 
@@ -87,6 +88,13 @@ def _write_outcome(run_dir: Path, tracker: Tracker) -> None:
     summary = write_summary(run_dir)
     tracker.finish(summary)
     write_report(run_dir)
+    if url := _stored_at(run_dir):
+        StoredRun(url).put_outcome(run_dir)
+
+
+def _stored_at(run_dir: Path) -> str:
+    """Where the run is stored; nothing where it is not, or did not come to begin."""
+    return read_run(run_dir).spec.storage_url if (run_dir / RUN_FILE).exists() else ""
 
 
 def _metrics(progress: Progress) -> dict[str, float]:
@@ -112,6 +120,8 @@ def close(result: RunResult, run_dir: Path) -> int:
     print_tasks(summary)
     here = shlex.quote(str(shortest(run_dir)))
     print(f"written: {here}/summary.json, {here}/report.html")
+    if url := _stored_at(run_dir):
+        print(f"stored:  {url}")
     for offline in sorted(run_dir.glob("wandb/offline-run-*")):
         print(f"tracker: wandb sync {shlex.quote(str(shortest(offline)))}")
     code = exit_code(result, run_dir)

@@ -21,9 +21,11 @@ from automem.commands.compare import write_comparison
 from automem.commands.plan import fresh_dir
 from automem.commands.play import broken_off, cut_short, exit_code, play_new, shortest
 from automem.commands.table import Row, print_table
-from automem.errors import AutoMemError, InfrastructureError
+from automem.errors import AutoMemError, InfrastructureError, UsageError
 from automem.rollout.spec import RolloutSpec
 from automem.trace.summary import write_summary
+
+LAUNCHERS = ("local", "ray")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,14 @@ Launch = Callable[[Sequence[tuple[Point, Path, str]]], Iterator[tuple[int, Outco
 
 def play_grid(points: list[Point], settings: dict[str, Any]) -> int:
     """Play every point; the exit code of the first one that did not end well."""
+    launch = launcher(settings)
     swept = swept_keys([point.overrides for point in points])
     root = root_of(points[0])
     jobs = [
         (point, root / f"{number:03d}", point.name(swept)) for number, point in enumerate(points)
     ]
     outcomes: dict[int, Outcome] = {}
-    for place, outcome in launcher(settings)(jobs):
+    for place, outcome in launch(jobs):
         outcomes[place] = outcome
         if outcome.code == INTERRUPTED:
             break
@@ -109,6 +112,10 @@ def swept_keys(points: Sequence[Sequence[str]]) -> set[str]:
 
 def launcher(settings: dict[str, Any]) -> Launch:
     """How points are played: `sweep.launcher`."""
+    if settings["launcher"] not in LAUNCHERS:
+        raise UsageError(
+            f"sweep.launcher must be one of {', '.join(LAUNCHERS)}, got {settings['launcher']!r}"
+        )
     if settings["launcher"] == "ray":
         from automem.commands.sweep_ray import launch
 

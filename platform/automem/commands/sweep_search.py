@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import (
     RangeSweep,
 )
 
-from automem.commands.sweep import Outcome, Point, launcher, root_of, tell
+from automem.commands.sweep import Launch, Outcome, Point, launcher, root_of, tell
 from automem.config import parse_overrides
 from automem.errors import UsageError
 from automem.suggest import no_such
@@ -40,13 +40,14 @@ def play_search(
     if settings["direction"] not in DIRECTIONS:
         raise UsageError(no_such("sweep.direction", str(settings["direction"]), DIRECTIONS))
     fixed, space = split(overrides)
+    launch = launcher(dict(settings))
     root = root_of(make_point([*fixed, *first_of(space)]))
     study = _study(root, settings)
     done = len(study.get_trials(deepcopy=False))
     played: list[tuple[Path, str, Outcome]] = []
     while done < settings["trials"]:
         count = min(settings["parallel"], settings["trials"] - done)
-        played += _batch(study, count, fixed, space, root, dict(settings), make_point)
+        played += _batch(study, count, fixed, space, root, settings, launch, make_point)
         done += count
     code = tell(played, root) if played else 0
     _tell_best(study, settings)
@@ -125,7 +126,8 @@ def _batch(
     fixed: list[str],
     space: dict[str, "BaseDistribution"],
     root: Path,
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
+    launch: Launch,
     make_point: Callable[[list[str]], Point],
 ) -> list[tuple[Path, str, Outcome]]:
     """Propose so many points, play them, and tell what they reached."""
@@ -142,7 +144,7 @@ def _batch(
         except UsageError as error:
             study.tell(trial, state=TrialState.FAIL)
             played.append((run_dir, name, Outcome(1, f"failed: {error}")))
-    for place, outcome in launcher(settings)(jobs):
+    for place, outcome in launch(jobs):
         _, run_dir, name = jobs[place]
         _tell(
             study, asked[place], _figure(run_dir, settings["metric"]) if not outcome.code else None

@@ -39,7 +39,7 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def nodes(bucket: str, scratch: Path) -> Iterator[Nodes]:
-    with cluster_of(nodes=2) as found:
+    with cluster_of(nodes=1) as found:
         yield found
 
 

@@ -1,0 +1,153 @@
+"""Sweeps: points as Ray tasks, their comparison, and Optuna's search; from the command line."""
+
+import csv
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.toy_world import toy_spec
+
+from automem import cli
+from automem.commands.compare import names_of, run_folders
+from automem.commands.sweep import Point, play_grid
+from automem.commands.sweep_search import split
+from automem.config import compose
+from automem.errors import UsageError
+from automem.rollout.ray_local import connected
+
+SHORT = ["engine=scripted", "rollout.max_steps=6", "rollout.workers=0", "rollout.seeds=[1,2]"]
+
+
+@pytest.fixture(scope="module")
+def ray_is_up() -> Iterator[None]:
+    with connected():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_sweep_of_two_by_two_points_on_ray_ends_in_one_table(
+    ray_is_up: None, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept = ["sweep=ray", "env=concentration,crafter", "run.seed=1,2", "run.dir=sweep"]
+    assert cli.main(["rollout", "-m", *SHORT, *swept]) == 0
+    printed = capsys.readouterr().out
+    for number, words in enumerate(
+        ["concentration run.seed=1", "concentration run.seed=2", "crafter run.seed=1"]
+    ):
+        assert f"00{number} env={words}" in printed
+        summary = json.loads((here / f"sweep/00{number}/summary.json").read_text())
+        assert summary["complete"]
+    assert "automem compare sweep" in printed
+    assert (here / "sweep/comparison.html").stat().st_size > 1000
+
+    assert cli.main(["compare", "sweep", "--csv", "table.csv"]) == 0
+    rows = list(csv.DictReader((here / "table.csv").open()))
+    assert [row["run"] for row in rows] == [
+        "env.name=concentration run.seed=1",
+        "env.name=concentration run.seed=2",
+        "env.name=crafter run.seed=1",
+        "env.name=crafter run.seed=2",
+    ]
+    assert rows[1]["pairs"] == "2"  # the same two decks
+    assert rows[2]["pairs"] == "0"  # another world has no pairs
+
+
+def test_a_point_whose_process_dies_does_not_stop_the_others(
+    ray_is_up: None, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def point(seed: int, dies: str) -> Point:
+        words = ["engine=scripted", f"run.seed={seed}", "run.dir=sweep"]
+        config = compose(overrides=words)
+        player = {"dies_file": dies} if dies else {}
+        return Point(words, config, toy_spec(run_seed=seed, player_args=player))
+
+    points = [point(1, ""), point(2, str(here / "died")), point(3, "")]
+    settings = {"launcher": "ray", "parallel": 2, "cpus": 0.0}
+    assert play_grid(points, settings) == cli.PENDING
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "its process died" in printed
+    assert "automem resume sweep/001" in printed
+    for number in ("000", "002"):
+        assert json.loads((here / f"sweep/{number}/summary.json").read_text())["complete"]
+    assert cli.main(["resume", "sweep/001"]) == 0
+
+
+def test_ctrl_c_stops_points_where_they_stand(
+    ray_is_up: None, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(seed: int) -> Point:
+        words = ["engine=scripted", f"run.seed={seed}", "run.dir=sweep"]
+        return Point(words, compose(overrides=words), toy_spec(run_seed=seed, latency_s=0.3))
+
+    settings = {"launcher": "ray", "parallel": 1, "cpus": 0.0}
+    pid = os.fork()
+    if pid == 0:  # the person at the terminal
+        deadline = time.monotonic() + 60
+        while not list(here.glob("sweep/000/episodes/*/journal/*.jsonl")):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        os.kill(os.getppid(), signal.SIGINT)
+        os._exit(0)
+    assert play_grid([slow(1), slow(2)], settings) == cli.INTERRUPTED
+    os.waitpid(pid, 0)
+    assert not (here / "sweep/001").exists()
+    assert cli.main(["resume", "sweep/000"]) == 0
+
+
+def test_optuna_searches_and_the_same_command_goes_on(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = ["sweep=optuna", "sweep.launcher=local", "sweep.parallel=1", "run.dir=search"]
+    swept = ["env=concentration", "env.world.cards=8,12", "run.seed='range(1,4)'"]
+    words = [*(word for word in SHORT if "seeds" not in word), "rollout.seeds=[1]", *search, *swept]
+    words = [word.replace("'", "") for word in words]
+    assert cli.main(["rollout", "-m", *words, "sweep.trials=2"]) == 0
+    assert "best:" in capsys.readouterr().out
+    assert cli.main(["rollout", "-m", *words, "sweep.trials=3"]) == 0
+    assert sorted(path.name for path in here.glob("search/0*")) == ["000", "001", "002"]
+    assert "in 3 points" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sweep=optuna", "run.seed=1"], "nothing to search over"),
+        (["sweep=ray", "sweep.launcher=slurm", "run.seed=1,2"], "one of local, ray"),
+        (["sweep=raay", "run.seed=1,2"], "did you mean 'ray'"),
+        (["sweep=optuna", "sweep.direction=up", "run.seed=1,2"], "sweep.direction"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_told_before_anything_is_played(
+    words: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["rollout", "-m", *SHORT, *words]) == cli.USAGE
+    assert message in capsys.readouterr().err
+    assert list(here.iterdir()) == []
+
+
+def test_intervals_and_ranges_are_searched_as_what_they_are() -> None:
+    fixed, space = split(["env=crafter", "a=x,y", "b=range(1,10,2)", "c=interval(0.5,2)"])
+    assert fixed == ["env=crafter"]
+    assert space["a"].choices == ("x", "y")
+    assert (space["b"].low, space["b"].high, space["b"].step) == (1, 9, 2)
+    assert (space["c"].low, space["c"].high) == (0.5, 2.0)
+
+
+def test_a_comparison_needs_two_runs_and_names_them_apart(here: Path) -> None:
+    for name in ("one", "two"):
+        (here / name / "tables").mkdir(parents=True)
+    assert names_of(run_folders(["one", "two"])) == ["one", "two"]
+    with pytest.raises(UsageError, match="needs two runs"):
+        run_folders(["one"])
+    with pytest.raises(UsageError, match="expected the folder of a run"):
+        run_folders(["one", "nowhere"])
