@@ -49,7 +49,7 @@ class Policies:
         self.problems: dict[str, str] = {}
         """Per alias: why it is not where the registry has it."""
         self._spec = spec
-        self._parts: dict[tuple[str, str, str, str], Parts] = {}
+        self._parts: dict[tuple[str, str, str], Parts] = {}
         self._versions: dict[str, PolicyVersion] = {}
         self._loaded: set[str] = set()
         """Adapters that the engine has."""
@@ -152,18 +152,18 @@ class Policies:
         return [self.model, *sorted(self.active), *(v.name for v in servable), *adapters]
 
     async def parts(self, version: PolicyVersion, scaffold_folder: str, tenant: str) -> Parts:
-        """What sessions of this version, scaffold and tenant share; a cache salt of their own."""
-        key = (version.name, version.adapter, scaffold_folder, tenant)
+        """What sessions of this version, scaffold and tenant share; a cache salt of their own.
+        Tenants share the scaffold, and with it the process that renders it."""
+        key = (version.name, version.adapter, scaffold_folder)
         if key not in self._parts:
             await self.load(version)
-            built = await build_parts(
+            self._parts[key] = await build_parts(
                 self._rollout(version, scaffold_folder), {_ENGINE: self.engine}
             )
-            salt = f"{tenant}/{version.name}"
-            self._parts[key] = dataclasses.replace(
-                built, options=msgspec.structs.replace(built.options, cache_salt=salt)
-            )
-        return self._parts[key]
+        built, salt = self._parts[key], f"{tenant}/{version.name}"
+        return dataclasses.replace(
+            built, options=msgspec.structs.replace(built.options, cache_salt=salt)
+        )
 
     def keep_scaffold(self, name: str) -> tuple[str, str]:
         """A registered scaffold's (`name@digest`, folder in the registry); 422 for others."""

@@ -137,6 +137,16 @@ async def test_one_tenants_idempotency_key_is_not_anothers(guarded: Server, toke
     assert ids[0] != ids[1]
 
 
+async def test_tenants_share_a_scaffold_and_no_cached_prompt(server: Server) -> None:
+    policies = server.context.policies
+    version = policies.version("v1")
+    ann, eve = [
+        await policies.parts(version, version.scaffold_folder, tenant) for tenant in ("ann", "eve")
+    ]
+    assert ann.scaffold is eve.scaffold
+    assert (ann.options.cache_salt, eve.options.cache_salt) == ("ann/v1", "eve/v1")
+
+
 @pytest.mark.parametrize(
     "name",
     [

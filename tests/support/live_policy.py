@@ -23,7 +23,7 @@ def live(spec: ServedSpec, engine: Engine) -> Iterator[str]:
     thread = threading.Thread(target=server.run, name="live policy", daemon=True)
     thread.start()
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240  # a model is loaded, perhaps on a busy machine
         while not server.started:
             assert thread.is_alive(), "the server did not start: its log says why"
             assert time.monotonic() < deadline
