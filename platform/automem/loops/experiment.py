@@ -18,7 +18,15 @@ from typing import Any
 import msgspec
 
 from automem.errors import UsageError
-from automem.loops.ledger import Chosen, Closed, Ledger, Picked, Trained
+from automem.loops.ledger import (
+    Chosen,
+    Closed,
+    Ledger,
+    Picked,
+    Trained,
+    relative_path,
+    with_paths,
+)
 from automem.loops.proficiency import Loop, Unfinished
 from automem.loops.recipes import DataRecipe, Selected, Specialist, Trainer
 from automem.loops.stage import Arm, Played, Stage
@@ -183,7 +191,10 @@ class Experiment:
             report_seeds=(seeds[0], seeds[-1]),
             training_seeds=plan.training_seeds,
             arms=[arm_result(name, played, self._folder) for name in played if played[name]],
-            rounds={seed: _rounds(Ledger(self.folder_of(seed))) for seed in plan.training_seeds},
+            rounds={
+                seed: _rounds(Ledger(self.folder_of(seed)), self._folder)
+                for seed in plan.training_seeds
+            },
         )
         _write(self._folder / RESULTS, results)
         return results
@@ -320,16 +331,15 @@ def _mean_metric(metric: str, played: Mapping[int, Played]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _rounds(ledger: Ledger) -> list[dict[str, Any]]:
-    return [
-        {
-            "round": trial.round,
-            "recipe": _plain(trial.recipe),
-            "turns": trial.turns,
-            **{field: _plain(getattr(trial.closed, field)) for field in Closed.__struct_fields__},
-        }
-        for trial in ledger.trials()
-    ]
+def _rounds(ledger: Ledger, folder: Path) -> list[dict[str, Any]]:
+    """The finished rounds, with paths relative to `folder`."""
+    rounds = []
+    for trial in ledger.trials():
+        closed = with_paths(trial.closed, lambda path: relative_path(path, folder))
+        fields = {field: _plain(getattr(closed, field)) for field in Closed.__struct_fields__}
+        head = {"round": trial.round, "recipe": _plain(trial.recipe), "turns": trial.turns}
+        rounds.append(head | fields)
+    return rounds
 
 
 def _plain(value: Any) -> Any:

@@ -2,10 +2,12 @@
 
 Promise: append-only and kill-safe (`records.py`); a loop that was killed reads here what it had
 decided and never decides it again. Everything a decider or a person needs to judge a recipe is in
-it, per-seed results included; nothing of the range `final` ever is.
+it, per-seed results included; nothing of the range `final` ever is. What lies beneath the ledger's
+folder is written relative to it, so the folder can be moved.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +19,8 @@ from automem.loops.recipes import Recipe, Selected, Specialist
 from automem.loops.records import Records
 
 LEDGER = "ledger.jsonl"
+HERE = "./"
+"""How a path begins that is relative to the ledger's folder."""
 
 
 class Declared(msgspec.Struct, frozen=True, tag="declared"):
@@ -104,11 +108,15 @@ class Ledger:
     """See the module's docstring."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._records = Records(folder / LEDGER, Entry)
 
     def entries(self) -> list[Entry]:
-        """All of it, oldest first."""
-        return self._records.all()
+        """All of it, oldest first; paths as they are now."""
+        return [
+            Entry(entry.round, entry.at, with_paths(entry.what, self._absolute))
+            for entry in self._records.all()
+        ]
 
     def declare(self, declared: Declared) -> None:
         """Declare the loop, or check that a continuation declares the same (UsageError)."""
@@ -126,7 +134,8 @@ class Ledger:
 
     def add(self, round_number: int, what: Happening) -> None:
         """Write one entry; it is on disk when this returns."""
-        self._records.append(Entry(round_number, time.time(), what))
+        written = with_paths(what, lambda path: relative_path(path, self._folder))
+        self._records.append(Entry(round_number, time.time(), written))
 
     def find(self, round_number: int, kind: type[HappeningType]) -> HappeningType | None:
         """The last entry of this kind in a round."""
@@ -156,3 +165,35 @@ class Ledger:
         """Who plays the memory role now, or when round `before` began; None: the base."""
         trials = [trial for trial in self.trials() if before is None or trial.round < before]
         return trials[-1].closed.champion if trials else None
+
+    def _absolute(self, path: str) -> str:
+        return str(self._folder / path) if path.startswith(HERE) else path
+
+
+def with_paths(what: HappeningType, change: Callable[[str], str]) -> HappeningType:
+    """`what` with every path in it changed."""
+
+    def moved(specialist: Specialist | None) -> Specialist | None:
+        if specialist is None:
+            return None
+        return msgspec.structs.replace(specialist, path=change(specialist.path))
+
+    match what:
+        case Picked(selected=selected):
+            there = msgspec.structs.replace(selected, folder=change(selected.folder))
+            return msgspec.structs.replace(what, selected=there)
+        case Trained(specialist=specialist):
+            return msgspec.structs.replace(what, specialist=moved(specialist))
+        case Closed(contender=contender, champion=champion):
+            return msgspec.structs.replace(
+                what, contender=moved(contender), champion=moved(champion)
+            )
+    return what
+
+
+def relative_path(path: str, folder: Path) -> str:
+    """`path` as seen from `folder`, marked so, where it lies beneath it; else as it is."""
+    try:
+        return HERE + Path(path).relative_to(folder).as_posix()
+    except ValueError:
+        return path

@@ -102,3 +102,21 @@ def test_the_champion_is_the_last_rounds_and_can_be_asked_for_an_earlier_one(
         ledger.add(number, closed)
     assert ledger.champion() == GOOD
     assert [ledger.champion(before=number) for number in (1, 2, 3)] == [None, None, GOOD]
+
+
+def test_a_loop_s_folder_can_be_moved(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    made = specialist(str(before / "round-1" / "adapter"), "made")
+    elsewhere = specialist("/opt/models/shipped", "shipped")
+    ledger = Ledger(before)
+    ledger.add(1, Picked(Selected(folder=str(before / "round-1" / "selection"), turns=3, verdict="three"), 1))
+    ledger.add(1, Trained(0, made))
+    ledger.add(1, Closed(Verdict.ACCEPTED, "better", made, elsewhere, 0.3))
+    before.rename(after)
+    moved = Ledger(after)
+    here = specialist(str(after / "round-1" / "adapter"), "made")
+    assert moved.find(1, Picked) == Picked(
+        Selected(folder=str(after / "round-1" / "selection"), turns=3, verdict="three"), 1
+    )
+    assert moved.find(1, Trained) == Trained(0, here)
+    assert moved.find(1, Closed) == Closed(Verdict.ACCEPTED, "better", here, elsewhere, 0.3)
