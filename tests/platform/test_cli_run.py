@@ -76,7 +76,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (["+rivals.x={memory: bm52}"], "rivals.x: no agent.memory 'bm52'; did you mean 'bm25'"),
         (["+rivals.evolved={memory: none}"], "would share a folder"),
         (["games=1"], "games must be at least 2"),
-        (["agent.knowledge=nowhere.txt"], "agent.knowledge: nowhere.txt cannot be read"),
+        (["agent.knowledge=nowhere.txt"], "nowhere.txt cannot be read: No such file"),
         (["engine=scripted"], "proficiency: engine=scripted has no model to train"),
     ],
 )
@@ -100,6 +100,13 @@ def test_both_trees_take_the_experiment_and_what_is_played_each_its_own_keys() -
     assert config.proficiency.learner.recipe.max_steps == 120  # conf/proficiency/embedded.yaml
     assert config.rivals["BM25 log"].recall.write == "{card} {rank}"  # conf/run/embedded.yaml
     assert config.engine.sampling.max_tokens == config.proficiency.engine.sampling.max_tokens == 48
+
+
+def test_a_knowledge_file_is_found_again_from_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "facts.txt").write_text("two cards of a rank are a pair")
+    config = config_of(["agent.knowledge=facts.txt"], None)
+    named = str(tmp_path / "facts.txt")
+    assert config.agent.knowledge == config.proficiency.agent.knowledge == named
 
 
 @pytest.mark.slow

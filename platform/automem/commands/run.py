@@ -6,6 +6,7 @@ The run's folder is one of `automem evolve`, too: `automem lineage` and `finaliz
 """
 
 import shlex
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -114,6 +115,9 @@ def config_of(overrides: Sequence[str], config_dir: str | None) -> DictConfig:
         else:  # of a run that has begun: what is said now changes both trees
             for item in parse_overrides([*shared, *trainings]):
                 OmegaConf.update(config[TRAINING], item.key_or_group, item.value())
+    for tree in (config, config[TRAINING]):
+        if tree.agent.knowledge:  # the run may be gone on with from elsewhere
+            tree.agent.knowledge = str(Path(tree.agent.knowledge).expanduser().resolve())
     return config
 
 
@@ -152,6 +156,7 @@ class Parts:
             training_seeds=value_of(tuple[int, ...], plain["training_seeds"], "training_seeds"),
             games=value_of(int, plain["games"], "games"),
             train_start=value_of(bool, plain["train_start"], "train_start"),
+            knowledge=str(self.structure.template.agent.get("knowledge") or ""),
             rivals={
                 name: read_arm({"agent": agent or {}}, f"rivals.{name}")
                 for name, agent in arms.items()
@@ -214,7 +219,7 @@ class _Run:
         return both.run(parts.training.base)
 
     def _evolve(self) -> Lineage:
-        parts = self._parts.structure
+        parts, began = self._parts.structure, time.monotonic()
         evolution = Evolution(
             parts.plan,
             parts.start,
@@ -226,7 +231,8 @@ class _Run:
             self._tracker,
         )
         evolution.run()
-        write_results(self._folder, results_of(evolution.lineage, parts.model, 0.0))
+        seconds = time.monotonic() - began
+        write_results(self._folder, results_of(evolution.lineage, parts.model, seconds))
         return evolution.lineage
 
     def _train(self, node: Node, scaffold: Path, seed: int, place: Path) -> Specialist | None:

@@ -46,6 +46,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     train_start: bool = True
     rivals: dict[str, Arm] = {}
     """Arms on the starting scaffold with the base in both roles."""
+    knowledge: str = ""
+    """What every arm is given (`agent.knowledge`)."""
 
     def __post_init__(self) -> None:
         if len(set(self.training_seeds)) < len(self.training_seeds):
@@ -169,7 +171,8 @@ class BothLoops:
             return {}
         played = {}
         start = lineage.folder(lineage.nodes()[0])
-        played[KNOWING] = {-1: self._play(KNOWING, start, Arm(agent={"knowledge": text}))}
+        given = "\n".join(filter(None, (self._plan.knowledge, text)))
+        played[KNOWING] = {-1: self._play(KNOWING, start, Arm(agent={"knowledge": given}))}
         gone = [each.passage for each in classed if each.is_knowledge]
         try:
             rest = without(lineage.files(lineage.champion()), gone)

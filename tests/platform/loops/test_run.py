@@ -172,6 +172,14 @@ def test_knowledge_is_given_to_the_start_as_the_text_that_was_added(tmp_path: Pa
     assert [each.kind for each in results.knowledge["n1"]] == ["declared"]
 
 
+def test_knowledge_that_every_arm_has_is_not_taken_from_the_one_that_gets_more(
+    tmp_path: Path,
+) -> None:
+    both(tmp_path, KNOWING_FILES, knowledge="cards have two sides")
+    given = {text for name, text in ScaffoldStage.plays if text}
+    assert given == {"cards have two sides\na matched pair is out of play"}
+
+
 def test_without_knowledge_added_no_arm_is_played_for_it(tmp_path: Path) -> None:
     results = both(tmp_path, SHOWN)
     assert {KNOWING, UNKNOWING}.isdisjoint(arm.name for arm in results.arms)
