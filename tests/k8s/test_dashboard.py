@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.rendered_chart import CHART, of_kind, render
+from support.rendered_chart import CHART, ROOT, of_kind, render
 
+from automem.tracking.prometheus import gauge_name
 from automem_serving.metrics import Metrics
 
 DASHBOARD = CHART / "dashboards" / "automem.json"
@@ -55,8 +56,27 @@ def test_every_metric_of_ours_is_shown(dashboard: dict[str, Any]) -> None:
     assert {family for family in families if family not in shown} == set()
 
 
+LOGGED_BY = (
+    "platform/automem/commands/play.py",
+    "platform/automem/loops/proficiency.py",
+    "learners/automem_learners/train/checkpoints.py",
+)
+"""Where runs, loops and learners say what they log."""
+
+
+def test_every_metric_of_a_run_is_one_that_runs_log(dashboard: dict[str, Any]) -> None:
+    asked = {
+        name for text in expressions(dashboard) for name in re.findall(r"\bray_automem_\w+", text)
+    }
+    sources = "\n".join((ROOT / path).read_text() for path in LOGGED_BY)
+    logged = {f"ray_{gauge_name(name)}" for name in re.findall(r'"([a-z_/]+)"', sources)}
+    assert len(asked) >= 8
+    assert asked <= logged
+
+
 def test_every_metric_of_ray_is_one_that_ray_exports(dashboard: dict[str, Any]) -> None:
-    asked = {name for text in expressions(dashboard) for name in re.findall(r"\bray_\w+", text)}
+    names = r"\bray_(?!automem_)\w+"
+    asked = {name for text in expressions(dashboard) for name in re.findall(names, text)}
     known = rays_metrics()
     assert len(asked) >= 10
     assert {name for name in asked if name not in known} == set()

@@ -151,6 +151,22 @@ REFUSED: dict[str, tuple[Object, str]] = {
         {"storage": {"kind": "object", "object": {"url": "s3://b/a"}}},
         "network.storage.cidrs",
     ),
+    "a loop without a folder that stays": (
+        {
+            "storage": {"kind": "object", "object": {"url": "s3://b/a"}},
+            "network": {"internet": True},
+            "runs": [{**RUN, "command": "proficiency"}],
+        },
+        "keeps its ledger",
+    ),
+    "training without a shared folder": (
+        {
+            "storage": {"kind": "object", "object": {"url": "s3://b/a"}},
+            "network": {"internet": True},
+            "groups": GPUS,
+        },
+        "groups.learner",
+    ),
     "Kubernetes' tokens for a run": ({"auth": {"kubernetes": True}, "runs": [RUN]}, "RayJob"),
     "Kueue with an autoscaler": (
         {"kueue": {"queue": "q"}, "autoscaler": {"enabled": True}, "network": API_SERVER},

@@ -30,6 +30,7 @@ sysctls:
 - {name: RAY_AUTH_MODE, value: disabled} # the image asks for a token
 {{- end }}
 {{- if eq .Values.storage.kind "object" }}
+- {name: AUTOMEM_SCRATCH, value: {{ .Values.storage.path }}/scratch}
 - {name: AUTOMEM_STORAGE_URL, value: {{ trimSuffix "/" .Values.storage.object.url | quote }}}
 {{- end }}
 {{- if .Values.models.existingClaim }}
