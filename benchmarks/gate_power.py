@@ -33,7 +33,7 @@ GAINS = (0.02, 0.04, 0.06, 0.08, 0.10, 0.15)
 PLANS = {
     "published": {},
     "embedded": {"revisions": 3, "rule": {"confirmations": 3, "pairs": 48, "race": (16,)}},
-    "one at a time": {"at_once": 1, "rule": {"confirmations": 20}},
+    "one at a time": {"at_once": 1},
 }
 
 
@@ -70,7 +70,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=10_000, help="loops without effect")
-    parser.add_argument("--power-runs", type=int, default=1_000, help="loops for each point")
+    parser.add_argument("--power-runs", type=int, default=500, help="loops for each point")
     parser.add_argument("--flips", type=int, default=9_999)
     parser.add_argument("--record", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--out", type=Path, help="JSON of the figures")
