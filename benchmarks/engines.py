@@ -20,7 +20,6 @@ from automem.engine.models import SHIPPED_SPECIALIST
 from automem.engine.protocol import Engine, GenerateRequest, Sampling
 from automem.engine.transformers import TransformersEngine
 from automem.engine.vllm import VllmEngine
-from automem.engine.vllm_guard import marked
 
 BATCH = 64
 PROMPT = 128
@@ -54,7 +53,7 @@ async def rate(engine: Engine, work: Sequence[GenerateRequest]) -> float:
 def memory_mb(engine: VllmEngine) -> float:
     """Proportional memory (what is shared counts by its share) of vLLM's own processes."""
     total = 0
-    for process in marked(engine.mark):
+    for process in engine.processes:
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += int(line.split()[1])

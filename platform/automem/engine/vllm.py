@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 
 from automem.engine.protocol import Capabilities, Completion, GenerateRequest
 from automem.engine.streaming import Piece
+from automem.engine.vllm_adapters import check_adapter, linear_shapes
 from automem.engine.vllm_call import (
-    check_adapter,
     check_request,
     completion_of,
     sampling_params,
@@ -64,6 +64,8 @@ class VllmEngine:
         self._restarts_left = self._settings.restarts
         self._adapters: dict[str, _Adapter] = {}
         self._numbers = 0
+        self._shapes: dict[str, tuple[int, int]] = {}
+        """Of the model's linear layers, once an adapter was asked for."""
         self._calls: set[asyncio.Future[Any]] = set()
         self._is_closed = False
 
@@ -126,7 +128,7 @@ class VllmEngine:
                     "never reused: give the new one a new name"
                 )
             return
-        await asyncio.to_thread(check_adapter, name, path, self._settings.max_lora_rank)
+        await asyncio.to_thread(self._check_adapter, name, path)
         self._numbers += 1
         adapter = _Adapter(self._numbers, path)
         async with self._counted():
@@ -144,9 +146,9 @@ class VllmEngine:
             await asyncio.to_thread(self._core.result().stop)
 
     @property
-    def mark(self) -> str:
-        """What vLLM's present processes carry; see `automem.engine.vllm_guard`. It runs."""
-        return self._core.result().mark
+    def processes(self) -> tuple[int, ...]:
+        """Ids of vLLM's own processes on this machine, once it runs."""
+        return self._core.result().processes
 
     # Calls
 
@@ -214,6 +216,10 @@ class VllmEngine:
             # vLLM may have to read it again, and would end where it cannot.
             raise EngineRequestError(f"the folder of adapter {name!r} is gone: {adapter.path}")
         return _lora_request(name, adapter)
+
+    def _check_adapter(self, name: str, path: str) -> None:
+        self._shapes = self._shapes or linear_shapes(self._settings.model)
+        check_adapter(name, path, self._settings.max_lora_rank, self._shapes)
 
     # The life of vLLM's processes
 

@@ -4,9 +4,7 @@ Stop texts end a completion and stay in it, as with every engine here; the text 
 tokens by the same code as the transformers engine's, so that both say the same for the same tokens.
 """
 
-import json
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from automem.engine.protocol import Completion, GenerateRequest
@@ -39,34 +37,6 @@ def check_request(request: GenerateRequest, core: Core, is_scored: bool = False)
     if request.sampling.max_tokens < 1:
         raise EngineRequestError("sampling.max_tokens must be at least 1")
     return min(request.sampling.max_tokens, room)
-
-
-def check_adapter(name: str, path: str, max_rank: int) -> None:
-    """EngineRequestError where vLLM cannot use this folder; it would ask a hub for one that is
-    not there."""
-    if not max_rank:
-        raise EngineRequestError(
-            "this engine was started without adapters: set engine.target.max_lora_rank"
-        )
-    try:
-        config = json.loads((Path(path) / "adapter_config.json").read_bytes())
-        rank = int(config["r"])
-        found = any((Path(path) / f"adapter_model.{kind}").is_file() for kind in _WEIGHTS)
-    except (OSError, ValueError, KeyError) as error:
-        raise EngineRequestError(
-            f"no adapter can be read from {path}: expected a PEFT folder with "
-            f"adapter_config.json and adapter_model.safetensors ({error})"
-        ) from error
-    if not found:
-        raise EngineRequestError(f"the adapter in {path} has no adapter_model.safetensors")
-    if rank > max_rank:
-        raise EngineRequestError(
-            f"adapter {name!r} has rank {rank}, this engine takes up to {max_rank}: raise "
-            "engine.target.max_lora_rank"
-        )
-
-
-_WEIGHTS = ("safetensors", "bin")
 
 
 def sampling_params(

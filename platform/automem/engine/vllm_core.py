@@ -10,18 +10,18 @@ Not covered: vLLM versions other than the pinned one, whose interfaces differ.
 
 import dataclasses
 import os
-import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 from automem.engine.models import resolve
 from automem.engine.render import load_tokenizer
 from automem.engine.stops import Endings
-from automem.engine.vllm_guard import MARK, start_guard
+from automem.engine.vllm_guard import MARK, Guard, with_descendants
 from automem.errors import EngineError, UsageError
 from automem.suggest import no_such
 
@@ -72,7 +72,7 @@ class VllmSettings:
     batch_invariant: bool = False
     """The same completion whatever else is in the batch; GPUs only, slower."""
     eager: bool = False
-    """Skip compilation and CUDA graphs: a quicker start, slower decoding."""
+    """Skip compilation and CUDA graphs: a quicker start, slower decoding, no compiler needed."""
     threads: int | None = None
     """Of torch, on processors; None: half the cores, since a shared core makes a second slow."""
     restarts: int = 3
@@ -114,10 +114,9 @@ class Core:
     endings: Endings
     context_tokens: int
     vocabulary: int
-    is_cpu: bool
-    mark: str
-    """Carried by its processes; see `automem.engine.vllm_guard`."""
-    guard: "subprocess.Popen[bytes]"
+    guard: Guard
+    processes: tuple[int, ...]
+    """Of vLLM's own: the core and its workers on this machine."""
 
     @property
     def is_dead(self) -> bool:
@@ -126,9 +125,7 @@ class Core:
     def stop(self) -> None:
         """End its processes; blocks for seconds."""
         self.llm.shutdown()
-        assert self.guard.stdin is not None
-        self.guard.stdin.close()  # whatever is left goes with the guard
-        self.guard.wait()
+        self.guard.end()  # with whatever is left
 
 
 def start_core(settings: VllmSettings) -> Core:
@@ -136,6 +133,7 @@ def start_core(settings: VllmSettings) -> Core:
     model = resolve(settings.model)
     tokenizer = load_tokenizer(settings.model)
     mark = uuid.uuid4().hex
+    resource_tracker.ensure_running()  # it is this process's own, and must not carry the mark
     with _environment(settings, mark, Path(model).is_dir()):
         is_cpu = _import_vllm()
         if settings.batch_invariant and is_cpu:
@@ -143,11 +141,12 @@ def start_core(settings: VllmSettings) -> Core:
                 "vLLM is batch invariant on GPUs only: use engine=transformers "
                 "engine.target.batch_invariant=true, or leave it out"
             )
-        guard = start_guard(mark)
+        guard = Guard(mark)
         try:
             llm = _start(_arguments(settings, model, is_cpu))
+            guard.all_started()
         except BaseException:
-            guard.communicate()  # closes its input: it ends what was half started
+            guard.end()  # with what was half started
             raise
     config = llm.vllm_config.model_config
     return Core(
@@ -155,10 +154,15 @@ def start_core(settings: VllmSettings) -> Core:
         endings=Endings(tokenizer, _end_ids(tokenizer, config)),
         context_tokens=int(config.max_model_len),
         vocabulary=int(config.get_vocab_size()),
-        is_cpu=is_cpu,
-        mark=mark,
         guard=guard,
+        processes=_processes_of(llm),
     )
+
+
+def _processes_of(llm: Any) -> tuple[int, ...]:
+    manager = llm.engine_core.resources.engine_manager
+    cores = [process.pid for process in getattr(manager, "processes", ())]
+    return tuple(with_descendants(cores))
 
 
 def _import_vllm() -> bool:
@@ -226,6 +230,8 @@ def _arguments(settings: VllmSettings, model: str, is_cpu: bool) -> dict[str, An
             max_loras=settings.adapters_in_batch,
             max_cpu_loras=settings.adapters_kept,
         )
+        if is_cpu:
+            arguments["worker_extension_cls"] = "automem.engine.vllm_cpu_lora.MendedLora"
     return {**arguments, **settings.extra}
 
 
@@ -246,6 +252,8 @@ def _environment(settings: VllmSettings, mark: str, is_local: bool) -> Iterator[
     }
     if is_local:
         wanted["HF_HUB_OFFLINE"] = "1"
+    if settings.eager:
+        wanted["TORCHDYNAMO_DISABLE"] = "1"  # also vLLM's few functions that are always compiled
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

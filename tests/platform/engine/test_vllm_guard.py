@@ -8,59 +8,75 @@ import time
 
 import pytest
 
-from automem.engine.vllm_guard import MARK, marked
+from automem.engine.vllm_guard import with_descendants
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs Linux's /proc")
 
 _PARENT = """
-import os, subprocess, sys, uuid
-from automem.engine.vllm_guard import MARK, start_guard
-mark = uuid.uuid4().hex
-guard = start_guard(mark)
-sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-children = [subprocess.Popen(sleep, env={**os.environ, MARK: mark}) for _ in range(2)]
-bystander = subprocess.Popen(sleep)
-print(mark, guard.pid, bystander.pid, *(child.pid for child in children), flush=True)
+import os, subprocess, sys
+from automem.engine.vllm_guard import MARK, Guard
+guard = Guard("a-mark")
+sleep = "import time; time.sleep(600)"
+again = f"[sys.executable, '-c', {sleep!r}]"
+hide = f"import os, sys; input(); os.execve(sys.executable, {again}, {{}})"
+marked = {**os.environ, MARK: "a-mark"}
+child = subprocess.Popen([sys.executable, "-c", hide], env=marked, stdin=subprocess.PIPE)
+family = (
+    "import os, subprocess, sys; os.environ.pop('AUTOMEM_VLLM_MARK'); "
+    f"below = subprocess.Popen([sys.executable, '-c', {sleep!r}]); "
+    "print(below.pid, flush=True); below.wait()"
+)
+mother = subprocess.Popen([sys.executable, "-c", family], env=marked, stdout=subprocess.PIPE)
+grandchild = int(mother.stdout.readline())
+stranger = {**os.environ, MARK: "a-marked"}
+bystander = subprocess.Popen([sys.executable, "-c", sleep], env=stranger)
+guard.all_started()
+child.stdin.write(b"now\\n")
+child.stdin.flush()
+print(bystander.pid, guard.pid, child.pid, mother.pid, grandchild, flush=True)
 sys.stdin.read()
 """
 
 
 @pytest.fixture
 def family():
+    """A parent that started a guard, and what it says of its processes."""
     parent = subprocess.Popen(
         [sys.executable, "-c", _PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    mark, *processes = parent.stdout.readline().split()
-    yield parent, mark, [int(process) for process in processes]
-    os.kill(int(processes[1]), signal.SIGKILL)
+    bystander, *processes = map(int, parent.stdout.readline().split())
+    yield parent, bystander, processes
+    for process in (bystander, *processes):
+        if _lives(process):
+            os.kill(process, signal.SIGKILL)
     parent.kill()
     parent.wait()
     parent.stdin.close()
     parent.stdout.close()
 
 
-def test_a_killed_parents_marked_processes_end_and_no_others(family):
-    parent, mark, (guard, bystander, *children) = family
-    assert sorted(marked(mark)) == sorted(children)
+def test_a_killed_parents_processes_end_and_no_others(family):
+    """Also those that hid their mark, and those below them that never had it."""
+    parent, bystander, (guard, child, *others) = family
+    _await(lambda: b"MARK" not in _environment(child))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    _await(lambda: not any(_lives(process) for process in (guard, *children)))
-    assert marked(mark) == []
+    _await(lambda: not any(_lives(process) for process in (guard, child, *others)))
     assert _lives(bystander)
 
 
 def test_the_guard_does_nothing_while_its_parent_lives(family):
-    parent, mark, (guard, _, *children) = family
-    os.kill(children[0], signal.SIGKILL)
-    _await(lambda: marked(mark) == children[1:])
+    parent, _, (guard, child, mother, grandchild) = family
+    os.kill(child, signal.SIGKILL)
+    _await(lambda: not _lives(child))
     assert parent.poll() is None
     assert _lives(guard)
+    assert with_descendants([mother]) == [mother, grandchild]
 
 
-def test_the_mark_is_looked_for_whole(family):
-    _, mark, _ = family
-    assert marked(mark[:-1]) == []
-    assert MARK not in os.environ
+def _environment(process: int) -> bytes:
+    with open(f"/proc/{process}/environ", "rb") as file:
+        return file.read()
 
 
 def _lives(process: int) -> bool:
