@@ -32,7 +32,7 @@ def test_every_command_for_gpus_composes_with_the_published_recipe(number: int) 
     assert config.learner.scaling.zero_stage == 3
     assert config.learner.recipe.precision == "bf16"
     assert config.engine.target.max_lora_rank >= config.learner.recipe.lora.rank
-    gpus = config.engine.num_gpus + config.learner.scaling.workers
+    gpus = config.engine.replicas * config.engine.num_gpus + config.learner.scaling.workers
     assert gpus in (2, 16)
 
 
