@@ -1,0 +1,73 @@
+"""Structure loops side by side, as a table for `benchmarks/results/`: what a reviewer's revisions
+came to, against the control that tries the same catalogue in random order.
+
+    automem evolve experiment=embedded run.dir=A
+    automem evolve experiment=embedded reviewer=random_order run.dir=B
+    python benchmarks/evolve_table.py A B --out benchmarks/results/evolve_embedded
+"""
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+from automem.loops.evolve_results import RESULTS, NodeResult, Results, results_of
+from automem.loops.evolve_tree import sentence, spread
+from automem.loops.lineage import Lineage
+
+COLUMNS = ("node", "from", "revision", "race", "confirmation", "p", "verdict")
+
+
+def read(folder: Path) -> Results:
+    """A finished loop's results; of one that was stopped, what its lineage says."""
+    path = folder / RESULTS
+    if path.exists():
+        return msgspec.json.decode(path.read_bytes(), type=Results)
+    return results_of(Lineage(folder), "", 0.0)
+
+
+def line(node: NodeResult, champion: str) -> str:
+    """A node as a row."""
+    name = f"{node.id} *" if node.id == champion else node.id
+    p = "" if node.p is None else f"{node.p:.4f}"
+    title = node.title or node.version
+    cells = (name, node.parent, title, spread(node.race), spread(node.confirm), p, node.verdict)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def table(results: Results, state: str) -> str:
+    """A loop for people."""
+    head = f"## {results.reviewer}{state}"
+    rows = [line(node, results.champion) for node in results.nodes]
+    lapsed = [f"\nNo revision: {told}." for told in results.lapsed]
+    columns = ["| " + " | ".join(cells) + " |" for cells in (COLUMNS, ["---"] * len(COLUMNS))]
+    return "\n".join([head, "", *columns, *rows, *lapsed, "", sentence(results)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--out", type=Path, help="writes OUT.json and OUT.md")
+    parser.add_argument("--note", default="", help="how it was played, a sentence")
+    options = parser.parse_args()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    parts, figures = [f"# Structure loops side by side\n\n{options.note}".strip()], []
+    for run in options.runs:
+        results = read(run)
+        is_whole = (run / RESULTS).exists()
+        parts.append(table(results, "" if is_whole else " (stopped before its end)"))
+        figures.append({"is_whole": is_whole, **msgspec.to_builtins(results)})
+    text = "\n\n".join(parts) + "\n"
+    print(text)
+    if options.out:
+        options.out.with_suffix(".md").write_text(text)
+        found = {"commit": commit, "note": options.note, "loops": figures}
+        options.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
