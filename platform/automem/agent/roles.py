@@ -59,6 +59,9 @@ class AgentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hooks: str = "isolated"
     """How a scaffold's hooks.py runs: `isolated` or not at all, `unprotected` (with this user's
     rights: for own code), or `off`."""
+    guided: bool = False
+    """Keep every turn to whole operations of the scaffold's vocabulary, by a grammar; for engines
+    that are `guided`."""
     call_deadline_s: float = 120.0
     cache_salt: str = ""
 
@@ -67,6 +70,8 @@ class AgentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise UsageError(no_such("agent.memory", self.memory, MEMORIES))
         if self.hooks not in HOOK_MODES:
             raise UsageError(no_such("agent.hooks", self.hooks, HOOK_MODES))
+        if self.guided and self.dialect != "tags":
+            raise UsageError("agent.guided=true needs agent.dialect=tags: calls have no grammar")
 
     @property
     def has_memory(self) -> bool:

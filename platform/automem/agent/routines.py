@@ -13,6 +13,7 @@ from hashlib import blake2b
 import msgspec
 
 from automem.agent.conversation import Conversation
+from automem.agent.guidance import Guidance
 from automem.agent.hooks import NOTHING_HOOKED, Hooked, HookError, Hooks
 from automem.agent.memories.recall import Recall
 from automem.agent.memories.room import recalled
@@ -88,6 +89,7 @@ class RoutineRunner:
         self._options = options
         self._hooks = hooks
         self._recall = recall
+        self._guidance = Guidance(scaffold.schema, options.guided)
         self._files = {file.name: file for file in self._schema.files}
         self._executor = Executor(
             sandbox,
@@ -261,7 +263,7 @@ class RoutineRunner:
             completion = completion_of(recorded)
         else:
             seconds = time.perf_counter()
-            completion = await self._generate(talk, role, step)
+            completion = await self._generate(talk, role, step, is_forced)
             seconds = time.perf_counter() - seconds
         parsed = whole = read_turn(completion, self._dialect, talk.routine)
         if self._schema.defer_commit and not (is_forced or is_last):
@@ -276,7 +278,7 @@ class RoutineRunner:
         self._turn += 1
         return parsed, completion, answered
 
-    async def _generate(self, talk: Talk, role: Role, step: int) -> Completion:
+    async def _generate(self, talk: Talk, role: Role, step: int, must_commit: bool) -> Completion:
         binding = self._roles.binding(role)
         spec = self._spec
         ids = talk.conversation.ids if binding.renderer is not None else None
@@ -296,6 +298,7 @@ class RoutineRunner:
                 cache_salt=self._options.cache_salt,
                 deadline_s=self._options.call_deadline_s,
                 tools=talk.conversation.tools,
+                grammar=self._guidance.grammar(talk.routine, must_commit),
             )
         )
 

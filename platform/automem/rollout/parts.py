@@ -17,7 +17,7 @@ from automem.agent.scaffold import Scaffold, load_scaffold
 from automem.agent.session import AgentSession
 from automem.engine.protocol import Engine, Sampling
 from automem.engine.render import ApproximateCounter, ChatRenderer
-from automem.errors import ScaffoldError
+from automem.errors import ScaffoldError, UsageError
 from automem.memory.sandbox import Quota, Sandbox
 from automem.rollout.guarded_world import GuardedWorld
 from automem.rollout.segments import SegmentStore
@@ -65,6 +65,11 @@ async def build_parts(spec: RolloutSpec, engines: Mapping[str, Engine]) -> Parts
     if isinstance(scaffold, Scaffold):
         make_hooks(scaffold.hooks, options.hooks)  # what is wrong is said once, not per episode
     capabilities = await engines[spec.gameplay.engine].capabilities()
+    memory = await engines[spec.memory.engine].capabilities()
+    if options.guided and not (capabilities.guided and memory.guided):
+        raise UsageError(
+            "agent.guided=true needs an engine that keeps to a grammar, such as engine=vllm"
+        )
     return Parts(
         spec=spec,
         roles=Roles(
