@@ -41,8 +41,8 @@ _AFTER_SUCCESS = 0.8
 """The next edit of a kind that helped has less left to mend."""
 _SAME_EDIT = 0.3
 """The same edit, which did not help another scaffold."""
-_HARM = -0.01
-"""A gain below this is harm, not chance: a continuation does not build on it."""
+_UNPROVEN = 0.9
+"""What was better than its parent and was not accepted may yet be of use."""
 
 
 class Heuristic:
@@ -117,7 +117,15 @@ def _base_of(request: ReviewRequest) -> tuple[Mapping[str, str], list[str], Sequ
 
 
 def _is_harmless(node: Node) -> bool:
-    return not node.grown.error and node.gain is not None and node.gain >= _HARM
+    return bool(not node.grown.error and node.measured and not _has_harmed(node))
+
+
+def _has_harmed(node: Node) -> bool:
+    """Worse than its parent, by more than chance: the whole interval lies below 0."""
+    if not node.measured:
+        return False
+    interval = node.measured[-1].comparison.difference.ci95
+    return interval is not None and interval[1] < 0
 
 
 def _worth(edits: Sequence[Edit], history: Sequence[Node]) -> Iterator[tuple[str, float]]:
@@ -126,7 +134,7 @@ def _worth(edits: Sequence[Edit], history: Sequence[Node]) -> Iterator[tuple[str
         for node in history:
             for label in labels_of(node):
                 if label == edit.label and _has_failed(node):
-                    worth *= _SAME_EDIT
+                    worth *= _UNPROVEN if _is_unproven(node) else _SAME_EDIT
                 elif label.partition(" ")[0] == edit.kind:
                     worth *= _lesson(node)
         yield edit.label, worth
@@ -136,14 +144,19 @@ def _has_failed(node: Node) -> bool:
     return bool(node.grown.error) or (node.judged is not None and not node.is_accepted)
 
 
+def _is_unproven(node: Node) -> bool:
+    return not node.grown.error and node.gain is not None and node.gain > 0
+
+
 def _lesson(node: Node) -> float:
     """What a node's fate says of other edits of its kinds."""
     if node.is_accepted:
         return _AFTER_SUCCESS
-    if not _has_failed(node):
-        return _AFTER_FAILURE  # still open: something else meanwhile
-    harmed = node.gain is not None and node.gain < _HARM
-    return _AFTER_HARM if harmed else _AFTER_FAILURE
+    if _has_failed(node) and _is_unproven(node):
+        return _UNPROVEN
+    if _has_harmed(node):
+        return _AFTER_HARM
+    return _AFTER_FAILURE  # or still open: something else meanwhile
 
 
 def labels_of(node: Node) -> list[str]:

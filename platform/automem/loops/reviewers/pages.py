@@ -29,7 +29,7 @@ def page(items: Items, cursor: str = "", first: int = 0, chars: int = PAGE_CHARS
         rest = text[skip:] if number == start else text
         done = skip if number == start else 0
         if len(rest) > room:
-            if parts and len(text) <= chars:  # it will fit on a page of its own
+            if parts and (room <= 0 or len(text) <= chars):  # it may fit on a page of its own
                 return _closed(parts, f"{number}")
             parts.append(rest[:room])
             return _closed(parts, f"{number}+{done + room}")
