@@ -193,6 +193,36 @@ def test_bad_values_are_refused_with_a_reason(case: str) -> None:
         render(values)
 
 
+TEMPLATES = "\n".join(path.read_text() for path in (CHART / "templates").iterdir())
+
+
+def test_every_value_that_a_template_asks_for_is_there() -> None:
+    asked = set(re.findall(r"(?:\.Values|\$values)\.([A-Za-z][A-Za-z.]*[A-Za-z])", TEMPLATES))
+    assert len(asked) > 50
+    for path in asked:
+        node = default_values()
+        for part in path.split("."):
+            if not isinstance(node, dict):
+                break
+            assert part in node, path
+            node = node[part]
+
+
+def test_every_value_is_asked_for_by_some_template() -> None:
+    def names(node: Object) -> set[str]:
+        inner = [names(value) for value in node.values() if isinstance(value, dict)]
+        return set(node).union(*inner)
+
+    free = {"matchLabels", "cpu", "memory", "kubernetes.io/metadata.name", "k8s-app"}
+    passed_on_whole = {"resources", "requests", "limits", "operator", "peer", "dashboardLabels"}
+    values = default_values()
+    known = {name for name in names(values) if name not in free | passed_on_whole}
+    unused = {name for name in known if not re.search(rf"\b{re.escape(name)}\b", TEMPLATES)}
+    assert unused <= {"ephemeral-storage", "nvidia.com/gpu", "app.kubernetes.io/component"} | {
+        "grafana_dashboard"
+    }
+
+
 def test_every_key_of_the_values_is_in_the_schema() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert set(default_values()) == set(schema["properties"]) - {"global"}
