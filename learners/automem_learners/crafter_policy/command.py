@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from automem_learners.crafter_policy.pipeline import Settings
 
+SCRIPTS = "scripts"
+"""Value of `only_table` that leaves the model out."""
 HELP = """\
 usage: automem crafter-policy [key=value ...]
 
@@ -24,7 +26,8 @@ half an hour on two cores. Keys: conf/crafter-policy.yaml.
 examples:
   automem crafter-policy
   automem crafter-policy run.dir=runs/tiny corpus.games=8 training.seconds=60 table.episodes=2
-  automem crafter-policy only_table=platform/automem/assets/crafter   # play the table again
+  automem crafter-policy only_table=FOLDER     # play the table again, with the policy of a folder
+  automem crafter-policy only_table=scripts    # the scripted arms alone, without any model
 """
 
 
@@ -38,12 +41,13 @@ def main(argv: list[str]) -> int:
     from automem.config import compose
 
     config = compose("crafter-policy", argv)
+    checkpoint = _checkpoint(config.only_table) if config.only_table else None
     from automem_learners.crafter_policy.pipeline import Pipeline
     from automem_learners.crafter_policy.table import lines
 
     pipeline = Pipeline(_settings(config), _report)
     if config.only_table:
-        _report(lines(pipeline.table(_checkpoint(config.only_table))))
+        _report(lines(pipeline.table(checkpoint)))
         return 0
     folder = _folder(config)
     card = pipeline.run(folder, command=f"automem crafter-policy {' '.join(argv)}".strip())
@@ -61,10 +65,15 @@ def _folder(config: "DictConfig") -> Path:
     return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-crafter-policy"
 
 
-def _checkpoint(name: str) -> Path:
+def _checkpoint(name: str) -> Path | None:
+    """The folder of the policy that plays; None for `scripts`."""
+    if name == SCRIPTS:
+        return None
     folder = Path(name).expanduser()
     if not (folder / "config.json").is_file():
-        raise UsageError(f"only_table={name}: expected the folder of a checkpoint (config.json)")
+        raise UsageError(
+            f"only_table={name}: expected the folder of a checkpoint (config.json), or {SCRIPTS}"
+        )
     return folder
 
 

@@ -126,12 +126,12 @@ class Pipeline:
         write_card(card, folder)
         return card
 
-    def table(self, folder: Path) -> list[Row]:
-        """Play every arm with the model in `folder`."""
+    def table(self, folder: Path | None) -> list[Row]:
+        """Play every arm with the model in `folder`; without one, those that need none."""
         settings = self._settings
         plan = settings.table
         rows = play_table(
-            settings.arms,
+            [arm for arm in settings.arms if folder is not None or arm.player is not None],
             lambda: settings.make_world(max_steps=plan.max_steps),
             seeds_from(plan.seeds, plan.episodes),
             folder,
