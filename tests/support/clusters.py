@@ -23,7 +23,7 @@ ROLLOUT = {"automem/role": "rollout"}
 
 
 class Nodes:
-    """The cluster's nodes but the head, on which drivers run."""
+    """The cluster's nodes but the head, where the driver runs."""
 
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
@@ -40,6 +40,10 @@ class Nodes:
 
     def ids(self) -> list[str]:
         return [str(node.node_id) for node in self._cluster.worker_nodes]
+
+    def one(self) -> str:
+        """A node to lose: one that is there, or a new one."""
+        return next(iter(self.ids()), "") or self.add()
 
     def kill(self, node_id: str) -> None:
         """As a lost machine: every process at once, without a word."""

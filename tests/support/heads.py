@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+TRIES = 5
 BIN = Path(sys.executable).parent
 
 
@@ -41,8 +43,27 @@ def started_head(cpus: int = 4) -> Iterator[Head]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_agent_register_timeout_ms": "200000",  # a busy machine needs longer
     }
+    process = None
+    try:
+        for _ in range(TRIES):
+            process, port = _start(cpus, folder, environment)
+            if _is_up(process, folder / "log"):
+                break
+            _end(process)
+        else:
+            raise AssertionError(f"the head did not come up:\n{(folder / 'log').read_text()}")
+        yield Head(f"http://127.0.0.1:{port}", environment)
+    finally:
+        if process is not None:
+            _end(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(
+    cpus: int, folder: Path, environment: dict[str, str]
+) -> tuple["subprocess.Popen[bytes]", int]:
+    """`ray start --head` and its dashboard's port."""
     gcs, dashboard, agent, client = _free_ports(4)
     words = [
         *("start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}"),
@@ -50,27 +71,35 @@ def started_head(cpus: int = 4) -> Iterator[Head]:
         *("--node-ip-address=127.0.0.1", f"--ray-client-server-port={client}"),
         *(f"--num-cpus={cpus}", "--object-store-memory=100000000", f"--temp-dir={folder}"),
     ]
-    log = (folder / "log").open("w")
-    process = subprocess.Popen(
-        [str(BIN / "ray"), *words],
-        env=environment,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{dashboard}"
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [str(BIN / "ray"), *words],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return process, dashboard
+
+
+def _is_up(process: "subprocess.Popen[bytes]", log: Path) -> bool:
+    """Whether the head says so in the end; on a busy machine Ray itself gives up after 30 s."""
+    deadline = time.monotonic() + 150
+    while process.poll() is None and time.monotonic() < deadline:
+        if "Ray runtime started" in log.read_text():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """`ray start --block` ends what it has started when it is asked to end."""
+    process.terminate()
     try:
-        _wait_for(dashboard, process, folder / "log")
-        yield Head(address, environment)
-    finally:
-        process.terminate()  # `ray start --block` ends what it has started
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        log.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _free_ports(count: int) -> list[int]:
@@ -79,14 +108,3 @@ def _free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
-
-
-def _wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError(f"the head did not come up:\n{log.read_text()}")

@@ -371,8 +371,11 @@ class Pool:
 
 def draining_nodes() -> set[str]:
     """Ray's ids of the nodes that are being taken back. (Ray Train and Serve ask the same way;
-    there is no public one.)"""
-    return set(ray._private.state.state.get_draining_nodes())
+    there is no public one.) Nothing where the head does not answer: it is asked again."""
+    try:
+        return set(ray._private.state.state.get_draining_nodes())
+    except (ray.exceptions.RayError, RuntimeError):
+        return set()
 
 
 def _first_line(error: BaseException) -> str:

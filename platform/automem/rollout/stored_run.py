@@ -34,7 +34,7 @@ JOB_VARIABLE = "AUTOMEM_JOB"
 """Environment variable with the submission's id, inside of a job that `automem submit` sent."""
 STORAGE_VARIABLE = "AUTOMEM_STORAGE_URL"
 """Environment variable that `storage.url` takes its value from where it is not given."""
-COLLECTORS = 4
+COLLECTORS = 8
 """Episodes that are fetched at the same time."""
 WITH_A_RUN = ("config.yaml", "summary.json", "report.html")
 """What a driver writes beside `run.json`, taken along where it is there."""
@@ -205,11 +205,11 @@ def fetch(url: str, run_dir: Path, episodes: Iterable[str] | None = None) -> lis
     stored = StoredRun(url)
     stored.get_run(run_dir)
     finished = sorted(stored.finished() if episodes is None else episodes)
+    collector = Collector(stored, run_dir)
     for episode in finished:
-        stored.get_episode(run_dir, episode)
-    if episodes is None:
-        for episode in set(stored.store.names("segments")) - set(finished):
-            stored.get_journal(run_dir, episode)
+        collector.fetch(episode)
+    begun = set(stored.store.names("segments")) if episodes is None else set()
+    collector.finish(begun - set(finished))
     return finished
 
 

@@ -89,7 +89,7 @@ class WandbTracker(ThreadedTracker):
         yield "summary", wandb.Table(columns=["metric", "value"], data=rows)
         figures = {"progression": summary.get("progression"), **(summary.get("metrics") or {})}
         known = [
-            [name, each["mean"], *(each["ci95"] or (None, None)), each["n"]]
+            [name, each["mean"], *(each.get("ci95") or (None, None)), each.get("n")]
             for name, each in figures.items()
             if isinstance(each, Mapping) and each.get("mean") is not None
         ]

@@ -14,6 +14,7 @@ from support.toy_world import toy_spec
 
 from automem.rollout.progress import Progress
 from automem.rollout.run import run_rollout
+from automem.rollout.run_dir import read_run
 from automem.rollout.spec import Placement, RolloutSpec
 from automem.rollout.stored_run import fetch
 
@@ -83,7 +84,7 @@ def once(act: Callable[[], None], steps: int) -> Callable[[Progress], None]:
 def test_a_node_dies_and_its_episodes_go_on_elsewhere(
     nodes: Nodes, bucket: str, scratch: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    lost = nodes.ids()[0]
+    lost = nodes.one()
     result = run_rollout(
         spec_for(bucket), tmp_path / "killed", once(lambda: nodes.kill(lost), steps=30)
     )
@@ -92,13 +93,12 @@ def test_a_node_dies_and_its_episodes_go_on_elsewhere(
     assert result.restarts >= 1
     assert len(nodes_used(scratch, "killed")) == 2
     assert_same_traces(tmp_path / "killed", undisturbed)
-    nodes.add()
 
 
 def test_a_node_that_is_taken_back_hands_its_episodes_over(
     nodes: Nodes, bucket: str, scratch: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    leaving = nodes.ids()[0]
+    leaving = nodes.one()
     result = run_rollout(
         spec_for(bucket, segment_steps=1000, segment_s=1e9),
         tmp_path / "drained",
@@ -110,16 +110,12 @@ def test_a_node_that_is_taken_back_hands_its_episodes_over(
     assert_same_traces(tmp_path / "drained", undisturbed)
     # Nothing was played twice, though segments were stored at the end of an attempt only.
     assert result.stats.steps == len(SEEDS) * 12
-    nodes.kill(leaving)
-    nodes.add()
 
 
 def test_a_stored_run_can_be_fetched_by_another_machine(
     nodes: Nodes, bucket: str, undisturbed: Path, tmp_path: Path
 ) -> None:
     assert run_rollout(spec_for(bucket, latency_s=0.0), tmp_path / "here").is_complete
-    from automem.rollout.run_dir import read_run
-
     url = read_run(tmp_path / "here").spec.storage_url
     assert len(fetch(url, tmp_path / "there")) == len(SEEDS)
     assert_same_traces(tmp_path / "there", undisturbed)
