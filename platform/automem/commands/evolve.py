@@ -45,7 +45,7 @@ from automem.rollout.spec import RolloutSpec
 from automem.tracker import Tracker, open_tracker
 
 EXAMPLES = [
-    "automem evolve experiment=embedded                      # ten minutes on two cores",
+    "automem evolve experiment=embedded                      # the small game, no network",
     "automem evolve experiment=embedded reviewer=random_order    # its control",
     "automem evolve env=crafter engine=openai engine.base_url=... reviewer=openai",
     "automem evolve run.dir=runs/20260101-120000-evolve      # go on with it",
