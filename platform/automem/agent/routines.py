@@ -16,9 +16,9 @@ from automem.agent.conversation import Conversation
 from automem.agent.guidance import Guidance
 from automem.agent.hooks import NOTHING_HOOKED, Hooked, HookError, Hooks
 from automem.agent.memories.recall import Recall
-from automem.agent.memories.room import recalled
+from automem.agent.memories.room import Recalled, recalled
 from automem.agent.notices import facts_of
-from automem.agent.prompts import Prompts, ShownFile
+from automem.agent.prompts import Prompts
 from automem.agent.record import SessionRecord
 from automem.agent.recorder import LastStep
 from automem.agent.results import cap_tokens
@@ -187,7 +187,7 @@ class RoutineRunner:
         """The conversation that the scaffold, and a rival memory, open the routine with."""
         hooked = await self._hooked(routine, moment)
 
-        async def open_with(lines: Sequence[ShownFile]) -> Conversation:
+        async def open_with(found: Recalled) -> Conversation:
             messages = await self._prompts.open(
                 routine,
                 self._sandbox,
@@ -195,16 +195,17 @@ class RoutineRunner:
                 moment.changed,
                 moment.recent,
                 hooked,
-                lines,
+                found.files,
             )
-            return self._conversation(routine, messages)
+            return self._conversation(routine, [*messages, *found.messages])
 
         if self._recall is None:
-            return await open_with(())
+            return await open_with(Recalled())
         is_plan = routine is Routine.PLAN
         roles = [self._roles.gameplay, self._roles.memory] if is_plan else [self._roles.memory]
         follow_up = await self._prompts.hand_over(forced=True) if is_plan else ""
-        return await open_with(await recalled(self._recall, roles, open_with, follow_up))
+        found = await recalled(self._recall, self._dialect, roles, open_with, follow_up)
+        return await open_with(found)
 
     def _conversation(self, routine: Routine, messages: Sequence[Message]) -> Conversation:
         schema = self._schema.log if routine is Routine.LOG else self._schema.plan

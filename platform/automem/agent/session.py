@@ -48,9 +48,8 @@ class AgentSession:
         scaffold = scaffold.with_schema(schema_with(options.memory, scaffold.schema))
         self._upkeep = Upkeep(scaffold.schema.files, self._record, sandbox)
         dialect = make_dialect(options.dialect)
-        prompts = Prompts(
-            scaffold, dialect, spec.instruction, options.has_memory, options.knowledge
-        )
+        has_files = options.memory != "none"  # an automatic log is one, and listed as such
+        prompts = Prompts(scaffold, dialect, spec.instruction, has_files, options.knowledge)
         self._routines = RoutineRunner(
             spec,
             scaffold,

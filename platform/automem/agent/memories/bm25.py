@@ -41,15 +41,15 @@ class Bm25Index:
         self._base.execute("DELETE FROM log")
         self.size = 0
 
-    def find(self, query: str, most: int, before: int) -> list[int]:
-        """Numbers of the best lines below `before`, best first; none where no word is shared."""
+    def find(self, query: str, most: int, before: int) -> tuple[list[int], int]:
+        """Numbers of the best lines below `before`, best first, and how many share a word with the
+        query in all."""
         words = list(dict.fromkeys(word.lower() for word in _WORD.findall(query)))[:_MOST_WORDS]
         if not words:
-            return []
-        asked = " OR ".join(f'"{word}"' for word in words)
-        found = self._base.execute(
-            "SELECT rowid FROM log WHERE log MATCH ? AND rowid < ? "
-            "ORDER BY rank, rowid DESC LIMIT ?",
-            (asked, before, most),
-        )
-        return [row[0] for row in found]
+            return [], 0
+        asked = (" OR ".join(f'"{word}"' for word in words), before)
+        matching = "FROM log WHERE log MATCH ? AND rowid < ?"
+        best = f"SELECT rowid {matching} ORDER BY rank, rowid DESC LIMIT {most}"
+        found = [row[0] for row in self._base.execute(best, asked)]
+        [[count]] = self._base.execute(f"SELECT count(*) {matching}", asked)
+        return found, count

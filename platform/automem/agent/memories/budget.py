@@ -69,16 +69,24 @@ def _fitting(lines: Sequence[str], tokens: int, counter: Counter, count: LineCou
     return kept
 
 
-def best_within(lines: Sequence[str], ranked: Sequence[int], tokens: int, counter: Counter) -> str:
+def best_within(
+    lines: Sequence[str], ranked: Sequence[int], found: int, tokens: int, counter: Counter
+) -> str:
     """Those of `lines` whose indexes are `ranked`, best first, that fit into `tokens`, in the order
-    of `lines`; how many others there are is told in a first line."""
+    of `lines`; a last line tells how many of the `found` are missing. Empty where not even that
+    fits."""
     chosen: list[int] = []
     for index in ranked:
         tried = sorted([*chosen, index])
-        if counter.count(_text([lines[i] for i in tried], len(lines) - len(tried))) <= tokens:
+        if counter.count(_result(lines, tried, found)) <= tokens:
             chosen = tried
-    text = _text([lines[i] for i in chosen], len(lines) - len(chosen))
+    text = _result(lines, chosen, found)
     return text if chosen or counter.count(text) <= tokens else ""
+
+
+def _result(lines: Sequence[str], chosen: Sequence[int], found: int) -> str:
+    note = left_out(found - len(chosen))
+    return "\n".join([*(lines[index] for index in chosen), *([note] if note else [])])
 
 
 def _text(shown: Sequence[str], missing: int) -> str:

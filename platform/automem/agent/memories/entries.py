@@ -15,19 +15,28 @@ class EntryWriter:
     def __init__(self, options: RecallOptions) -> None:
         self._pattern = Pattern(options.seen) if options.seen else None
         self._write = options.write
+        self._query = options.query
 
     def of(self, action: str, observation: str) -> list[str]:
         """The lines that a step is kept as; none where the pattern is nowhere in it."""
+        return self._made(self._write, action, observation)
+
+    def query(self, action: str, observation: str) -> str:
+        """What is looked for where this is the present step."""
+        lines = self._made(self._query or self._write, action, observation)
+        return " ".join(lines)
+
+    def _made(self, form: str, action: str, observation: str) -> list[str]:
         if self._pattern is None:
             return [_whole(action, observation)]
-        kept = []
+        made = []
         for line in observation.splitlines():
             hits = list(self._pattern.find(line))
-            if self._write:
-                kept += [fill(self._write, hit) for hit in hits]
+            if form:
+                made += [fill(form, hit) for hit in hits]
             elif hits:
-                kept.append(line.strip())
-        return kept
+                made.append(line.strip())
+        return made
 
 
 def _whole(action: str, observation: str) -> str:

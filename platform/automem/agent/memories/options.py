@@ -27,16 +27,22 @@ class RecallOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     write: str = ""
     """With `seen`: what is written of such a line, `{name}` being what the pattern found. Empty:
     the line as it is."""
+    query: str = ""
+    """`bm25`: what is looked for, made of the present step like `write`; empty: what was written of
+    it."""
 
     def __post_init__(self) -> None:
         if self.tokens is not None and self.tokens < 1:
             raise UsageError(f"agent.recall.tokens must be at least 1, got {self.tokens}")
         if self.entries < 1:
             raise UsageError(f"agent.recall.entries must be at least 1, got {self.entries}")
-        if self.write and not self.seen:
-            raise UsageError("agent.recall.write needs agent.recall.seen: what is it made of?")
+        for name in ("write", "query"):
+            if getattr(self, name) and not self.seen:
+                raise UsageError(f"agent.recall.{name} needs agent.recall.seen to be made of")
         try:
             if self.seen:
-                check_names(self.write, Pattern(self.seen).names)
+                names = Pattern(self.seen).names
+                check_names(self.write, names)
+                check_names(self.query, names)
         except PatternError as error:
             raise UsageError(f"agent.recall: {error}") from None

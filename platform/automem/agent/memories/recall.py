@@ -16,11 +16,11 @@ from automem.agent.conversation import Counter
 from automem.agent.memories.bm25 import Bm25Index
 from automem.agent.memories.budget import LineCounter, best_within, newest_within
 from automem.agent.memories.entries import EntryWriter
-from automem.agent.memories.options import AUTOMATIC, RecallOptions
+from automem.agent.memories.options import AUTOMATIC, RIVALS, RecallOptions
 from automem.agent.record import SessionRecord
 from automem.agent.schema import FileSchema, Notice, ScaffoldSchema
 from automem.memory.names import OpRefused
-from automem.memory.ops import Edit
+from automem.memory.ops import Edit, Search
 from automem.memory.sandbox import Sandbox
 from automem.trace.events import MemoryChanged
 
@@ -39,6 +39,11 @@ class Recall(Protocol):
     file: str
     tokens: int | None
     """Most tokens of it in one prompt; None: all that the context leaves."""
+
+    @property
+    def search(self) -> Search | None:
+        """The operation whose result is shown, done in the model's place; None: a file is shown."""
+        ...
 
     def note(self, step: int, action: str, observation: str) -> None:
         """The world has answered: keep what is to be kept of it."""
@@ -62,16 +67,17 @@ def make_recall(
 
 
 def schema_with(memory: str, schema: ScaffoldSchema) -> ScaffoldSchema:
-    """The scaffold's schema as a session with this memory runs it: a summary is one file with the
-    purposes of all the scaffold's, written in LOG and shown, never searched."""
-    if memory != "summary":
+    """The scaffold's schema as a session with this memory runs it: a rival is one file with the
+    purposes of all the scaffold's; a summary is written in LOG; PLAN offers no operation."""
+    if memory not in RIVALS:
         return schema
     replace = msgspec.structs.replace
     purposes = "; ".join(file.purpose for file in schema.files if file.purpose)
+    is_summary = memory == "summary"
     return replace(
         schema,
-        files=(FileSchema(name=SUMMARY, purpose=purposes),),
-        log=replace(schema.log, ops=SUMMARY_OPS, op_limits={}),
+        files=(FileSchema(name=SUMMARY if is_summary else HISTORY, purpose=purposes),),
+        log=replace(schema.log, ops=SUMMARY_OPS if is_summary else (), op_limits={}),
         plan=replace(schema.plan, ops=(), op_limits={}),
         notices=tuple(notice for notice in schema.notices if not _names_a_file(notice, schema)),
     )
@@ -86,6 +92,7 @@ class Summary:
     is not shown, and the prompt says so: it is for the model to write a shorter one."""
 
     file = SUMMARY
+    search = None
 
     def __init__(self, tokens: int, record: SessionRecord) -> None:
         self.tokens: int | None = tokens
@@ -113,12 +120,19 @@ class AutomaticLog:
         self._record = record
         self._present: list[str] = []
         """What the step under way was kept as: the last lines of the file."""
+        self._query = ""
         self._index = Bm25Index() if kind == "bm25" else None
         self._indexed: list[str] = []
         self._line_counter = LineCounter()
 
+    @property
+    def search(self) -> Search | None:
+        """`bm25` searches for the present step; a step of which nothing is kept asks nothing."""
+        return Search(HISTORY, self._query) if self._index is not None and self._query else None
+
     def note(self, step: int, action: str, observation: str) -> None:
         self._present = self._writer.of(action, observation)
+        self._query = self._writer.query(action, observation)
         record = self._record
         is_done = False
         while (change := record.next_if(MemoryChanged)) and change.cause in (ADDED, TRIMMED):
@@ -138,8 +152,8 @@ class AutomaticLog:
             most = self._entries if self._kind == "window" else 0
             return newest_within(before, most, tokens, counter, self._line_counter)
         self._follow(self._index, lines)
-        found = self._index.find(" ".join(self._present), self._entries, len(before))
-        return best_within(before, found, tokens, counter)
+        ranked, found = self._index.find(self._query, self._entries, len(before))
+        return best_within(before, ranked, found, tokens, counter)
 
     def _append(self, step: int, text: str) -> None:
         held = self._record.sandbox.find_text(HISTORY)

@@ -29,10 +29,11 @@ def test_the_note_is_part_of_the_budget() -> None:
 
 
 def test_the_best_lines_are_shown_in_their_own_order() -> None:
-    assert best_within(LINES, [7, 3], 100, COUNTER) == (
-        "... 18 more lines not shown\nline 3\nline 7"
+    assert best_within(LINES, [7, 3], 2, 100, COUNTER) == "line 3\nline 7"
+    assert best_within(LINES, [7, 3], 5, 100, COUNTER) == (
+        "line 3\nline 7\n... 3 more lines not shown"
     )
-    assert best_within(LINES, [7, 3], 36, COUNTER) == "... 19 more lines not shown\nline 7"
+    assert best_within(LINES, [7, 3], 5, 36, COUNTER) == "line 7\n... 4 more lines not shown"
 
 
 @given(
@@ -43,14 +44,14 @@ def test_the_best_lines_are_shown_in_their_own_order() -> None:
 def test_no_budget_is_ever_exceeded_and_no_line_unaccounted_for(
     lines: list[str], most: int, tokens: int
 ) -> None:
-    for text in (
-        newest_within(lines, most, tokens, COUNTER),
-        best_within(lines, range(0, len(lines), 2), tokens, COUNTER),
-    ):
+    ranked = range(0, len(lines), 2)
+    newest = newest_within(lines, most, tokens, COUNTER)
+    best = best_within(lines, ranked, len(ranked), tokens, COUNTER)
+    for text, place, total in ((newest, 0, len(lines)), (best, -1, len(ranked))):
         assert COUNTER.count(text) <= tokens or not text
         told = text.split("\n") if text else []
-        if told and told[0].startswith("... "):
-            assert len(told) - 1 + int(told[0].split()[1]) == len(lines)
+        if told and told[place].startswith("... "):
+            assert len(told) - 1 + int(told[place].split()[1]) == total
 
 
 @pytest.mark.parametrize("size", [0, 1, 50_000])
