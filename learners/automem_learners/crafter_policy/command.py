@@ -20,8 +20,8 @@ HELP = """\
 usage: automem crafter-policy [key=value ...]
 
 Clones the scripted Crafter player, made forgetful, into a small model on real Crafter text; then
-plays it beside its teacher, careful and memoryless players and the full scripted player. Within
-half an hour on two cores. Keys: conf/crafter-policy.yaml.
+plays it beside its teacher, careful and memoryless players and the full scripted player. Laid out
+for half an hour on two idle cores. Keys: conf/crafter-policy.yaml.
 
 examples:
   automem crafter-policy

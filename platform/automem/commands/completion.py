@@ -14,6 +14,7 @@ from automem.errors import UsageError
 TREES = {
     "rollout": "config",
     "pretrain": "pretrain",
+    "crafter-policy": "crafter-policy",
     "select": "select",
     "proficiency": "proficiency",
 }
