@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "k8s" / "Dockerfile"
 REQUIREMENTS = ROOT / "k8s" / "requirements"
 SOURCES = ("health.py", "automem-run")
-EXTRAS = ["games", "s3", "gcs"]
+EXTRAS = ["games", "reviewers", "s3", "gcs"]
 
 
 def instructions() -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from support.rendered_chart import ROOT, cluster_specs, pod_templates, render
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # three tries on a busy machine
 
 UP_S = 150.0
 TRIES = 3
@@ -92,12 +92,11 @@ def started() -> Iterator[Head]:
         yield Head(ports, process, folder / "start.log")
     finally:
         process.send_signal(signal.SIGTERM)  # it ends what it started
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=60)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
