@@ -79,7 +79,7 @@ def test_traces_and_adapters_are_artifacts_of_the_run(tmp_path: Path) -> None:
     tracker.finish({"progression": figure, "metrics": {"ops": figure}, "seeds": seeds})
     assert not tracker._has_failed
     [record] = offline_records(tmp_path / "run")
-    wanted = (b"traces-run", b"new-one", b"old")
+    wanted = (b"traces-run", b"new-one", b"adapters_played", b"old")
     deadline = time.monotonic() + 30
     while missing := [name for name in wanted if name not in record.read_bytes()]:
         assert time.monotonic() < deadline, missing

@@ -3,6 +3,7 @@
 tensorboard --logdir runs
 """
 
+import uuid
 from typing import Any
 
 from automem.tracking.base import ThreadedTracker, numbers, pretty
@@ -16,7 +17,10 @@ class TensorboardTracker(ThreadedTracker):
     def on_start(self) -> None:
         from tensorboardX import SummaryWriter
 
-        self._writer: Any = SummaryWriter(logdir=str(self.run_dir / "tensorboard"))
+        # Files are named by the second: two drivers within one must not share a name.
+        suffix = f".{uuid.uuid4().hex[:6]}"
+        folder = str(self.run_dir / "tensorboard")
+        self._writer: Any = SummaryWriter(logdir=folder, filename_suffix=suffix)
         self._writer.add_text("config", _quoted(pretty(self.config)), self.first_step)
         self._last = self.first_step
 

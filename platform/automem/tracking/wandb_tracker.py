@@ -4,7 +4,8 @@ A run is one W&B run however often it is resumed: its id is kept in the run's fo
 it writes to the folder too; `wandb sync RUN/wandb/offline-run-*` sends that later (the parts of a
 resumed run in their order, with `--append`). Artifacts: the run's tables and configuration, and the
 adapters that it trained; an adapter that it played with is an input, by content, so that a trained
-one and its later uses meet in W&B's graph.
+one and its later uses meet in W&B's graph (online; W&B links no inputs offline, where the summary
+names them).
 """
 
 import json
@@ -42,6 +43,7 @@ class WandbTracker(ThreadedTracker):
         import wandb
 
         mode: Any = self.settings.get("mode") or ("online" if key_found() else "offline")
+        self._mode = mode
         self._run: Any = wandb.init(
             project=self.settings.get("project") or "automem",
             entity=self.settings.get("entity"),
@@ -104,8 +106,11 @@ class WandbTracker(ThreadedTracker):
     def _log_artifacts(self) -> None:
         import wandb
 
-        for name, folder in self._adapters_played():
-            self._run.use_artifact(_artifact(wandb, name, "adapter", folder))
+        played = dict(self._adapters_played())
+        self._run.summary.update({"adapters_played": sorted(played)})
+        if self._mode == "online":  # offline there is no server that could link an input
+            for name, folder in played.items():
+                self._run.use_artifact(_artifact(wandb, name, "adapter", folder))
         traces = wandb.Artifact(_safe(f"traces-{self.run_dir.name}"), type="traces")
         for name in ("config.yaml", "summary.json", "results.json", "ledger.jsonl"):
             if (self.run_dir / name).is_file():
