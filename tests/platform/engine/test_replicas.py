@@ -4,15 +4,17 @@ import asyncio
 import os
 import pickle
 import signal
-from types import SimpleNamespace
 
+import msgspec
 import pytest
 import ray
+from ray.util import placement_group_table
 
-from automem.engine.actor import start_engine
+from automem.engine.actor import RemoteEngine
 from automem.engine.protocol import GenerateRequest, Message
-from automem.engine.replicas import ReplicatedEngine
-from automem.errors import EngineError, EngineRequestError
+from automem.engine.replicas import ReplicatedEngine, start_replicas
+from automem.errors import EngineError, EngineRequestError, UsageError
+from automem.rollout.spec import EngineSpec
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,17 +24,13 @@ def cluster():
     ray.shutdown()
 
 
+SPEC = EngineSpec(target={"_target_": "odd_engines.WatchedEngine"}, replicas=2)
+
+
 @pytest.fixture
 def engine():
-    spec = SimpleNamespace(
-        target={"_target_": "odd_engines.WatchedEngine"},
-        adapters={},
-        num_cpus=0.0,
-        num_gpus=0.0,
-        resources={},
-        labels={},
-    )
-    replicated = ReplicatedEngine([start_engine(spec) for _ in range(2)])
+    replicated = start_replicas(SPEC)
+    assert isinstance(replicated, ReplicatedEngine)
     yield replicated
     replicated.shutdown()
 
@@ -109,5 +107,35 @@ async def test_adapters_are_loaded_everywhere(engine):
     await engine.load_adapter("v1", "/adapters/v1")
     for number in range(8):
         assert await engine.score([number, 2], "v1") == [-float(number), -2.0]
-    with pytest.raises(EngineRequestError, match="no path"):
-        await engine.load_adapter("v2", "")
+
+
+async def test_a_replicas_workers_are_reserved_with_it_and_given_back_with_it():
+    spec = msgspec.structs.replace(SPEC, bundles=({"CPU": 0.5}, {"CPU": 0.25}))
+    engine = start_replicas(spec)
+    try:
+        groups = [group for group in placement_group_table().values() if _is_up(group)]
+        reserved = [sorted(b["CPU"] for b in group["bundles"].values()) for group in groups]
+        assert reserved == [[0.001, 0.25, 0.5]] * 2
+        assert (await process(engine, "e-1")) > 0
+    finally:
+        engine.shutdown()
+    async with asyncio.timeout(60):
+        while any(map(_is_up, placement_group_table().values())):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+def _is_up(group) -> bool:
+    return group["state"] == "CREATED"
+
+
+async def test_what_the_cluster_has_no_room_for_is_said_and_not_kept(monkeypatch):
+    monkeypatch.setattr("automem.engine.replicas.GROUP_WAIT_S", 0.0)
+    with pytest.raises(UsageError, match=r"no room for 2 replicas of the engine with 1 workers"):
+        start_replicas(msgspec.structs.replace(SPEC, bundles=({"GPU": 64.0},)))
+    assert not any(map(_is_up, placement_group_table().values()))
+
+
+def test_one_replica_alone_is_an_actor_and_no_more():
+    engine = start_replicas(msgspec.structs.replace(SPEC, replicas=1))
+    assert isinstance(engine, RemoteEngine)
+    engine.shutdown()
