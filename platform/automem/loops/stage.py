@@ -82,6 +82,12 @@ def _scripted(player: Mapping[str, Any]) -> dict[str, Any]:
     return {"_target_": "automem.engine.scripted.ScriptedEngine", "player": dict(player)}
 
 
+def _decided(spec: RolloutSpec, field: str) -> Any:
+    """What a field decides: options that came after a run had begun have their defaults in it."""
+    value = getattr(spec, field)
+    return msgspec.convert(value, AgentOptions, strict=False) if field == "agent" else value
+
+
 class Played(msgspec.Struct, frozen=True):
     """What an arm reached."""
 
@@ -144,7 +150,7 @@ class Stage:
         if not (folder / RUN_FILE).exists():
             return run_rollout(spec, folder, on_progress, self._engines)
         planned = read_run(folder).spec
-        if any(getattr(planned, field) != getattr(spec, field) for field in _DECISIVE):
+        if any(_decided(planned, field) != _decided(spec, field) for field in _DECISIVE):
             raise UsageError(
                 f"{folder} was begun with other settings (its run.json says which): continue the "
                 "loop as it was begun, or begin another in a new run.dir"
