@@ -74,6 +74,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    prefer_checkout(arguments)
     if not arguments or arguments[0] in ("help", "-h", "--help"):
         topic = next((word for word in arguments[1:] if not word.startswith("-")), None)
         if topic is None:
@@ -84,7 +85,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"automem {importlib.metadata.version('automem')}")
         return 0
     name, rest = arguments[0], arguments[1:]
-    prefer_checkout(arguments)
     try:
         return load(name)(rest)
     except UsageError as error:
