@@ -39,8 +39,8 @@ def read_limits(limits: Mapping[str, Any], prices: Mapping[str, Any]) -> tuple[L
     costs = _read("prices", prices, Prices)
     if found.money is not None and not (costs.input or costs.output):
         raise UsageError(
-            "reviewer.budget.money needs reviewer.prices: {input: ..., output: ...}, per million "
-            "tokens; without them nobody knows what a token costs"
+            "reviewer.budget.money needs reviewer.prices.input and reviewer.prices.output, per "
+            "million tokens; without them nobody knows what a token costs"
         )
     for name in ("tokens", "money", "seconds", "calls"):
         value = getattr(found, name)

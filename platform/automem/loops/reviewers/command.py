@@ -6,7 +6,8 @@ Promise: the program gets its words as they are (no shell), a process group of i
 environment of a few harmless variables and those named, and a deadline, after which the whole group
 is killed; what it prints is kept up to a bound; what it wrote is treated as hostile (`folder.py`).
 Not covered: isolation. It runs with this user's rights and can do what this user can; a process
-that leaves its group outlives it. Name only programs that you trust with that.
+that leaves its group outlives it, and where the loop itself is killed without warning, the program
+runs on. Name only programs that you trust with that.
 """
 
 import asyncio

@@ -115,10 +115,9 @@ def _messages(turn: Turn) -> list[dict[str, Any]]:
     if isinstance(turn, Told):
         results = [{"role": "tool", "tool_call_id": r.id, "content": r.text} for r in turn.results]
         return [*results, *([{"role": "user", "content": turn.text}] if turn.text else [])]
-    message: dict[str, Any] = {"role": "assistant", "content": turn.text or None}
     if turn.raw:
-        message["tool_calls"] = turn.raw
-    return [message]
+        return [{"role": "assistant", "content": turn.text or None, "tool_calls": turn.raw}]
+    return [{"role": "assistant", "content": turn.text}]  # null goes with tool calls alone
 
 
 def _said(answer: Any) -> Said:
