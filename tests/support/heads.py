@@ -15,6 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRIES = 5
+RAY_WITHOUT_ITS_CLIENT = """
+import ray._private.utils
+ray._private.utils.get_ray_client_dependency_error = lambda: ImportError("not wanted here")
+from ray.scripts.scripts import main
+main()
+"""
+"""The `ray` command; its Ray Client server, which nobody uses here, takes the head down with it
+where it does not come up in time."""
 BIN = Path(sys.executable).parent
 
 
@@ -64,16 +72,16 @@ def _start(
     cpus: int, folder: Path, environment: dict[str, str]
 ) -> tuple["subprocess.Popen[bytes]", int]:
     """`ray start --head` and its dashboard's port."""
-    gcs, dashboard, agent, client = _free_ports(4)
+    gcs, dashboard, agent = _free_ports(3)
     words = [
         *("start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-agent-listen-port={agent}"),
-        *("--node-ip-address=127.0.0.1", f"--ray-client-server-port={client}"),
-        *(f"--num-cpus={cpus}", "--object-store-memory=100000000", f"--temp-dir={folder}"),
+        *("--node-ip-address=127.0.0.1", f"--num-cpus={cpus}"),
+        *("--object-store-memory=100000000", f"--temp-dir={folder}"),
     ]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [str(BIN / "ray"), *words],
+            [sys.executable, "-c", RAY_WITHOUT_ITS_CLIENT, *words],
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,

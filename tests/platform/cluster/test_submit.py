@@ -95,10 +95,10 @@ def test_automem_submit_follows_returns_the_exit_code_and_fetches(
     head: Head, checkout: Path, bucket: str, tmp_path: Path
 ) -> None:
     words = ["--address", head.address]
-    place = f"storage.url={bucket}/jobs"
-    done = call(
-        head, checkout, "automem", "submit", *words, "--id", "one", "rollout", *SHORT, place
-    )
+    # Jobs that send the same code share its folder on the head: a run.dir is taken once.
+    places = [f"storage.url={bucket}/jobs", "run.dir=runs/stored"]
+    rollout = ["rollout", *SHORT[:-1], *places]
+    done = call(head, checkout, "automem", "submit", *words, "--id", "one", *rollout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2/2" in done.stdout
     assert "automem jobs fetch one" in done.stderr
