@@ -159,7 +159,7 @@ def _difference(
 def _fewest(differing: Sequence[str], flat: Sequence[Mapping[str, Any]]) -> list[str]:
     """Of keys that always change together (`env` with all that it brings) only the first."""
     seen: dict[tuple[int, ...], str] = {}
-    for key in sorted(differing, key=lambda key: (key.count("."), not key.endswith("name"), key)):
+    for key in sorted(differing, key=lambda key: (not key.endswith(".name"), key.count("."), key)):
         order: dict[str, int] = {}
         pattern = tuple(order.setdefault(str(each.get(key)), len(order)) for each in flat)
         seen.setdefault(pattern, key)
