@@ -138,6 +138,7 @@ def main() -> None:
                 grown = (row.worker_mb - rows[0].worker_mb) / (row.episodes - rows[0].episodes)
                 row = Measured(**{**asdict(row), "mb_per_episode": round(grown, 3)})
             rows.append(row)
+            print(f"{count} episodes: {row.wall_s} s", file=sys.stderr)
     table = Table(title=f"{options.workers} workers, {options.latency_s:g} s per call")
     for column in (
         "episodes", "steps/s", "of ideal", "worker CPU/step", "driver CPU/step", "driver core",
