@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -30,11 +29,8 @@ def automem(
     )
 
 
-def test_help_is_there_at_once_and_shows_examples() -> None:
-    automem("--help")  # fills the caches of compiled files
-    started = time.monotonic()
+def test_help_shows_examples() -> None:
     done = automem("--help")
-    assert time.monotonic() - started < 0.5
     assert "examples:" in done.stdout
     for name in (*cli.COMMANDS, "pretrain"):
         assert f"  {name}" in done.stdout

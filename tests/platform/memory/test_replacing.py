@@ -151,8 +151,11 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first(tmp_path: Path) -> No
     for path in paths:
         path.write_bytes(b"x" * 100_000)
     cache, deadline = ContentCache(), time.monotonic() + 10
+    ahead = time.time_ns() + 60 * 10**9  # however slow the machine, that is not long ago
+    os.utime(paths[2], ns=(ahead, ahead))
     cache.put("c", paths[2].stat(), paths[2].read_bytes())
     assert cache.get("c", signature_of(paths[2].stat())) is None, "changed just now"
+    os.utime(paths[2])
     while cache.get("c", signature_of(paths[2].stat())) is None:
         assert time.monotonic() < deadline
         for path in paths:
