@@ -77,7 +77,8 @@ class Hand:
     @property
     def is_late(self) -> bool:
         """It has been waiting for a place for a while: the cluster is full, or still growing."""
-        return self.last is None and time.monotonic() - self.began_at > LATE_S
+        is_waiting = not self.is_ready and self.last is None
+        return is_waiting and time.monotonic() - self.began_at > LATE_S
 
 
 class Pool:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from support.drivers import (
 from support.toy_world import toy_spec
 
 from automem.errors import UsageError
+from automem.rollout import pool
 from automem.rollout.lease import read_lease
 from automem.rollout.progress import Progress
 from automem.rollout.ray_local import connected
@@ -61,6 +63,15 @@ def once_flowing(run_dir: Path, act: Callable[[int], None]) -> Callable[[Progres
             act(acted[0])
 
     return on_progress
+
+
+def test_a_worker_that_has_started_is_not_late_however_long_it_took() -> None:
+    """Episodes taken back from a worker that plays them would be played twice."""
+    long_ago = time.monotonic() - 10 * pool.LATE_S
+    hand = pool.Hand(None, start=object(), pulse=None, heard_at=long_ago, began_at=long_ago)
+    assert hand.is_late
+    hand.start = None
+    assert not hand.is_late
 
 
 def test_two_workers_write_the_traces_of_one(
