@@ -163,8 +163,9 @@ class EngineHost:
 
     async def _fetch_adapter(self, name: str, path: str) -> None:
         """From this node's disk; what lies in object storage is copied there first."""
-        folder = await asyncio.to_thread(local_copy, path)
-        await self._ready_engine().load_adapter(name, str(folder))
+        if "://" in path:
+            path = str(await asyncio.to_thread(local_copy, path))
+        await self._ready_engine().load_adapter(name, path)
 
     def _ready_engine(self) -> Engine:
         if self._engine is None:

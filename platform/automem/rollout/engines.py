@@ -22,8 +22,9 @@ async def build_own_engines(spec: RolloutSpec) -> dict[str, Engine]:
         if part.placement == "worker":
             engines[name] = build_engine(part.target)
             for adapter, path in part.adapters.items():
-                folder = await asyncio.to_thread(local_copy, path)
-                await engines[name].load_adapter(adapter, str(folder))
+                if "://" in path:
+                    path = str(await asyncio.to_thread(local_copy, path))
+                await engines[name].load_adapter(adapter, path)
     return engines
 
 

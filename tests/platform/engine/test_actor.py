@@ -31,6 +31,8 @@ def start():
             adapters=adapters or {},
             num_cpus=0.0,
             num_gpus=0.0,
+            resources={},
+            labels={},
         )
         engines.append(start_engine(spec))
         return engines[-1]
