@@ -10,6 +10,7 @@ from automem.memory.lines import (
     find_lines,
     first_lines,
     last_lines,
+    lines_starting,
 )
 
 TEXT = st.text(alphabet=st.sampled_from("aAbB\n éÉß\r\u2028x"), max_size=60)
@@ -72,3 +73,14 @@ def test_a_single_line_that_is_too_long_shows_its_beginning() -> None:
 def ascii_lower(text: str) -> str:
     """Only A to Z, as an ASCII keyword is compared."""
     return text.encode().lower().decode()
+
+
+@given(st.lists(st.sampled_from(["1", "12", "2: a", "1: b", "é", ""]), max_size=9), st.booleans())
+def test_lines_that_start_alike_are_found_in_small_and_large_files(
+    texts: list[str], is_large: bool
+) -> None:
+    filling = ["filling " * 20] * 40 if is_large else []
+    lines = [*texts, *filling, *texts]
+    data = "\n".join(lines).encode()
+    found = [data[start:end].decode() for start, end in lines_starting(data, b"1")]
+    assert found == [line for line in lines if line.startswith("1")]
