@@ -109,7 +109,10 @@ def test_a_loop_s_folder_can_be_moved(tmp_path: Path) -> None:
     made = specialist(str(before / "round-1" / "adapter"), "made")
     elsewhere = specialist("/opt/models/shipped", "shipped")
     ledger = Ledger(before)
-    ledger.add(1, Picked(Selected(folder=str(before / "round-1" / "selection"), turns=3, verdict="three"), 1))
+    ledger.add(
+        1,
+        Picked(Selected(folder=str(before / "round-1" / "selection"), turns=3, verdict="three"), 1),
+    )
     ledger.add(1, Trained(0, made))
     ledger.add(1, Closed(Verdict.ACCEPTED, "better", made, elsewhere, 0.3))
     before.rename(after)
