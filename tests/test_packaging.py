@@ -75,7 +75,12 @@ def test_the_wheel_composes_its_own_configuration(wheel: Path, tmp_path: Path) -
     assert printed == [str(target / "automem" / "conf"), "crafter"]
 
 
-NEEDED = {"engine=openai": ["engine.model=any"]}
+NEEDED = {
+    "engine=openai": ["engine.model=any"],
+    "reviewer=openai": ["reviewer.model=any"],
+    "reviewer=anthropic": ["reviewer.model=any"],
+    "reviewer=command": ["reviewer.command=[any]"],
+}
 """What a person has to give as well."""
 ROOTS = {path.stem: path.read_text() for path in sorted(conf_dir().glob("*.yaml"))}
 CHOICES = [(group, option) for group, options in groups().items() for option in options]

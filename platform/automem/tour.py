@@ -233,7 +233,7 @@ class Tour:
         self._verdict = f"{closed['verdict'] or 'nothing was trained'}: {closed['reason']}"
         if closed["contender"] is None:
             return None
-        path = Path(closed["contender"]["path"]).parent
+        path = (folder / closed["contender"]["path"]).parent
         return Arm(LIVE, ("experiment=embedded", f"specialist={path}"), needs_model=True)
 
     def _tell_training(self) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
 import pytest
 
 INSTALL = "pip install 'automem[s3]' 'moto[server]'"
@@ -18,6 +19,8 @@ def s3_server(bucket: str = "automem") -> Iterator[str]:
     server = threaded.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # moto keeps its buckets in the process, beyond the server's life.
+    httpx.post(f"http://{host}:{port}/moto-api/reset").raise_for_status()
     values = {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_ACCESS_KEY_ID": "test",

@@ -141,7 +141,7 @@ class Pipeline:
             learning_rate=plan.learning_rate,
             corpus_routines=len(corpus),
             tokens=tokens,
-            seconds=round(time.perf_counter() - started, 1),
+            seconds=time.perf_counter() - started,
         )
 
     def _evaluate(self, folder: Path, seed: int) -> dict[str, dict[str, KindScore]]:

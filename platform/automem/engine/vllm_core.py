@@ -214,6 +214,10 @@ def _arguments(settings: VllmSettings, model: str, is_cpu: bool) -> dict[str, An
         "use_tqdm_on_load": False,
         "generation_config": "vllm",  # sampling is the request's, end tokens are passed with it
     }
+    if is_cpu:
+        # A seeded call whose prompt is filled in two passes has its generator set back, which
+        # generators on processors cannot be: vLLM 0.29 ends over it.
+        arguments["enable_chunked_prefill"] = False
     cache_gb = settings.cache_gb or (CPU_CACHE_GB if is_cpu else 0.0)
     optional = {
         "max_model_len": settings.context_tokens,

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import signal
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,17 +89,21 @@ def test_ctrl_c_stops_points_where_they_stand(
         return Point(words, compose(overrides=words), toy_spec(run_seed=seed, latency_s=0.3))
 
     settings = {"launcher": "ray", "parallel": 1, "cpus": 0.0}
-    pid = os.fork()
-    if pid == 0:  # the person at the terminal
-        deadline = time.monotonic() + 60
+
+    def person() -> None:
         while not list(here.glob("sweep/000/episodes/*/journal/*.jsonl")):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.05)
-        os.kill(os.getppid(), signal.SIGINT)
-        os._exit(0)
-    assert play_grid([slow(1), slow(2)], settings) == cli.INTERRUPTED
-    os.waitpid(pid, 0)
+            if is_over.wait(0.05):
+                return
+        os.kill(os.getpid(), signal.SIGINT)
+
+    is_over = threading.Event()
+    terminal = threading.Thread(target=person)
+    terminal.start()
+    try:
+        assert play_grid([slow(1), slow(2)], settings) == cli.INTERRUPTED
+    finally:
+        is_over.set()
+        terminal.join()
     assert not (here / "sweep/001").exists()
     assert cli.main(["resume", "sweep/000"]) == 0
 
