@@ -8,6 +8,7 @@ world (a game of Concentration), the server the agent and its memory. Needs `ope
 """
 
 import argparse
+import time
 from typing import Any
 
 import httpx
@@ -76,14 +77,24 @@ def act(
     """One act. With a key it happens once, however often it has to be sent."""
     body = {"observation": observation, "outcome": outcome, "step": step}
     headers = {"Idempotency-Key": f"act-{step}", "x-session-id": episode}
-    for _ in range(10):
+    for attempt in range(10):
+        if attempt:
+            time.sleep(min(0.1 * 2**attempt, 10.0))
         try:
             answer = client.post(f"/episodes/{episode}/act", json=body, headers=headers)
         except httpx.TransportError:
             continue
-        if answer.status_code not in (408, 500, 502, 503, 504):
+        if not is_passing(answer):
             return dict(answer.raise_for_status().json())
     raise SystemExit(f"act {step} got no answer: is the server up?")
+
+
+def is_passing(answer: httpx.Response) -> bool:
+    """Whether to send the same again: the service is away for a moment. The API's own 404 is JSON;
+    another is a restarted Ray proxy's, which knows no routes yet."""
+    if answer.status_code == 404:
+        return not answer.headers["content-type"].startswith("application/json")
+    return answer.status_code in (408, 500, 502, 503, 504)
 
 
 def main() -> None:

@@ -74,12 +74,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def insist(call: Callable[[], httpx.Response], seconds: float = 120) -> httpx.Response:
-    """What a patient client does: the same call again while the service is away."""
+    """What a patient client does: the same call again while the service is away. A restarted proxy
+    knows no routes for a moment; its 404 is plain text."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             answer = call()
-            if answer.status_code < 500 or time.monotonic() > deadline:
+            is_routed = answer.headers.get("content-type", "").startswith("application/json")
+            is_away = answer.status_code >= 500 or (answer.status_code == 404 and not is_routed)
+            if not is_away or time.monotonic() > deadline:
                 return answer
         except httpx.TransportError:
             if time.monotonic() > deadline:
