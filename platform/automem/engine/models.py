@@ -8,10 +8,14 @@ was trained on `embedded`.
 import hashlib
 import importlib
 import json
+import threading
 from pathlib import Path
 
 from automem.errors import UsageError
 
+LOADING = threading.RLock()
+"""Held around every use of transformers' import and `from_*`: they set the default dtype and device
+of the process for a while, and the package's lazy import is not made for two threads."""
 EMBEDDED = Path(__file__).parent.parent / "assets" / "embedded"
 
 

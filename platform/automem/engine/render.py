@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from automem.engine.models import resolve
+from automem.engine.models import LOADING, resolve
 from automem.engine.protocol import Message
 from automem.errors import UsageError
 
@@ -25,10 +25,11 @@ _SENTINEL = "\x02automem-completion\x03"
 @functools.lru_cache(maxsize=8)
 def load_tokenizer(path_or_name: str) -> Any:
     """The tokenizer of a folder or hub name; one per process."""
-    from transformers import AutoTokenizer
-
     try:
-        return AutoTokenizer.from_pretrained(resolve(path_or_name))
+        with LOADING:
+            from transformers import AutoTokenizer
+
+            return AutoTokenizer.from_pretrained(resolve(path_or_name))
     except (OSError, ValueError) as error:
         raise UsageError(
             f"no tokenizer can be loaded from {path_or_name!r}: expected a folder with "

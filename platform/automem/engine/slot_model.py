@@ -12,7 +12,7 @@ import torch
 
 from automem.engine import slots
 from automem.engine.adapters import AdapterSet
-from automem.engine.models import resolve
+from automem.engine.models import LOADING, resolve
 from automem.engine.render import load_tokenizer
 from automem.engine.slots import FillPlan, Plan, SlotCache, SlotShape, StepPlan
 from automem.errors import UsageError
@@ -33,6 +33,11 @@ class FillRow:
 
 def load_model(name: str, device: torch.device, dtype: torch.dtype) -> Any:
     """The model, ready for inference, attending through slots."""
+    with LOADING:
+        return _load(name, device, dtype)
+
+
+def _load(name: str, device: torch.device, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.modeling_utils import AttentionInterface
     from transformers.utils import logging

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from automem.engine.models import resolve
+from automem.engine.models import LOADING, resolve
 from automem.errors import EngineRequestError
 
 _PREFIX = "base_model.model."
@@ -22,9 +22,10 @@ def linear_shapes(model: str) -> dict[str, tuple[int, int]]:
     """Module path -> (out, in) of every linear layer but the head; no weights are loaded."""
     import torch
     from torch import nn
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    with torch.device("meta"):
+    with LOADING, torch.device("meta"):
+        from transformers import AutoConfig, AutoModelForCausalLM
+
         shell: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(resolve(model)))
     head = shell.get_output_embeddings()
     return {
