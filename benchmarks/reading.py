@@ -3,11 +3,13 @@
 One card lies open; its mate's line stands among n lines of memory, brought in different ways. The
 figure is the mean probability, after `<|ACTION|>flip`, of the mate. Chance among 39 cards is 0.026;
 a model that copies any line's card reaches 1 / n, one that reads the ranks reaches 1. So it tells
-what a memory that shows lines can be worth to this actor (docs/memories.md). Half a minute.
+what a memory that shows lines can be worth to this actor (docs/memories.md). Half a minute. Another
+model's name or folder on the command line is measured instead, and nothing is written.
 """
 
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ SCHEMA = "cards.txt card rank\nnotes.txt\n<|SEARCH|>file|keyword<|END|>"
 
 def main() -> None:
     """Print a table, write it."""
-    name = compose("config", ["experiment=embedded"]).engine.model
+    name = sys.argv[1] if sys.argv[1:] else compose("config", ["experiment=embedded"]).engine.model
     model: Any = AutoModelForCausalLM.from_pretrained(resolve(name), dtype=torch.float32).eval()
     renderer, tokenizer = ChatRenderer(name), load_tokenizer(name)
     table: dict[str, dict[str, float]] = {}
@@ -48,6 +50,8 @@ def main() -> None:
                 total += torch.softmax(logits, -1)[tokenizer.encode(f"flip {mate}")[-1]].item()
             table[way][str(count)] = round(total / PROMPTS, 3)
         print(f"{way:<24}" + "".join(f"{value:>8.3f}" for value in table[way].values()))
+    if sys.argv[1:]:
+        return
     data = {"commit": commit(), "model": name, "prompts": PROMPTS, "probability_of_mate": table}
     RESULTS.write_text(json.dumps(data, indent=1) + "\n")
 
