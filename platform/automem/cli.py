@@ -48,6 +48,8 @@ COMMANDS = {
     "compare": Entry("automem.commands.compare:main", "runs or a sweep side by side: table, page"),
     "show": Entry("automem.commands.inspect:show", "one episode, step by step, with its memory"),
     "query": Entry("automem.commands.inspect:query", "SQL over a run's traces"),
+    "failures": Entry("automem.commands.failures:main", "clusters of failures, and how scattered"),
+    "forget": Entry("automem.commands.forget:main", "take a fact out of everything a run stored"),
     "gc": Entry("automem.commands.gc:main", "remove what old runs need no more"),
     "export": Entry("automem.commands.export:main", "an adapter or merged model with its card"),
     "doctor": Entry("automem.doctor:main", "what works on this machine and what to do"),
