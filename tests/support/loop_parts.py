@@ -11,13 +11,15 @@ from support.skilled_engine import SKILLS, TARGET
 
 from automem.config import scaffold_path
 from automem.errors import UsageError
+from automem.loops.collection import Collection
 from automem.loops.deciders import Decider, FixedDecider
 from automem.loops.gate import Rule
 from automem.loops.ledger import Ledger
 from automem.loops.proficiency import Loop, Settings
-from automem.loops.recipes import DataRecipe, Recipe, Selected, Specialist
+from automem.loops.recipes import DataRecipe, Recipe, Selected, Specialist, Weighed
 from automem.loops.seedbook import SeedBook
 from automem.loops.stage import Arm, Played, Stage
+from automem.rollout.progress import Progress
 from automem.rollout.spec import Deadlines, EngineSpec, EpisodeKey, RoleSpec, RolloutSpec, WorldSpec
 from automem.suggest import no_such
 from automem.tracker import Tracker
@@ -68,6 +70,7 @@ class SkillTrainer:
         self.turns = turns
         self.selections: list[tuple[list[Path], DataRecipe, Path, int]] = []
         self.trainings: list[tuple[Selected, dict[str, Any], Path, int, Specialist | None]] = []
+        self.weighings: list[tuple[dict[str, int], str]] = []
 
     def check(self, recipe: Recipe, start: Specialist | None = None) -> None:
         for training in recipe.trainings:
@@ -83,6 +86,13 @@ class SkillTrainer:
         turns = 0 if data.selector == "nothing" else self.turns
         verdict = "as asked" if turns else "the signal is scattered"
         return Selected(folder=str(folder), turns=turns, verdict=verdict, considered=9)
+
+    def weigh(
+        self, selected: Selected, lags: Mapping[str, int], champion: Specialist, truncation: float
+    ) -> Weighed:
+        assert all(Path(run).is_dir() for run in lags)
+        self.weighings.append((dict(lags), champion.path))
+        return Weighed(len(lags), truncation / 2, 0)
 
     def train(
         self,
@@ -115,6 +125,8 @@ class TableStage(Stage):
         specialist: Specialist | None,
         seeds: Sequence[int],
         title: str,
+        on_progress: Callable[[Progress], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> Played:
         skill = specialist.path if specialist else "base"
         reached = {seed: self.REACHED[skill] + seed % 7 / 100 for seed in seeds}
@@ -135,11 +147,14 @@ def make_loop(
     rounds: int | None = None,
     book: SeedBook | None = None,
     say: Callable[[str], None] = lambda line: None,
+    collection: Collection = Collection(),  # noqa: B008 - frozen
+    tracker: Tracker | None = None,
 ) -> Loop:
     """A loop of as many rounds as there are recipes."""
     settings = Settings(
-        rounds=rounds or len(recipes) or 1, rule=rule, seed=seed, base="base", scaffold="v1"
-    )
+        rounds=rounds or len(recipes) or 1, rule=rule, seed=seed, base="base", scaffold="v1",
+        collection=collection,
+    )  # fmt: skip
     return Loop(
         settings,
         folder,
@@ -148,6 +163,7 @@ def make_loop(
         trainer or SkillTrainer(),
         decider or FixedDecider(recipes or [recipe()]),
         say,
+        tracker,
     )
 
 

@@ -20,6 +20,7 @@ from automem.commands.plan import RUNS, fresh_dir, spec_from
 from automem.commands.play import CONFIG_FILE, shortest
 from automem.commands.table import wide_console
 from automem.errors import InfrastructureError, UsageError
+from automem.loops.collection import Collection
 from automem.loops.deciders import Decider
 from automem.loops.experiment import Control, Experiment, Plan, Results, report_runs
 from automem.loops.gate import Rule
@@ -41,6 +42,7 @@ EXAMPLES = [
     "automem proficiency experiment=embedded                 # five training seeds, every control",
     "automem proficiency experiment=embedded training_seeds=[0] rounds=1",
     "automem proficiency experiment=embedded learner=zero tracker=wandb",
+    "automem proficiency experiment=embedded collection.mode=asynchronous",
     "automem proficiency run.dir=runs/20260101-120000-proficiency    # go on with it",
     "automem proficiency run.dir=runs/20260101-120000-proficiency rounds=3    # add a round",
 ]
@@ -98,6 +100,8 @@ class Parts:
         self.rounds: int = value_of(int, plain["rounds"], "rounds")
         self.trainer: Trainer = built(plain["trainer"], "trainer", is_recursive=False)
         self.decider: Decider = built(plain["decider"], "decider")
+        collection = plain.get("collection") or {}  # a loop begun before there was a choice
+        self.collection: Collection = struct_of(Collection, collection, "collection")
         arms = plain["report"]["arms"] or {}
         self.plan = Plan(
             training_seeds=value_of(tuple[int, ...], plain["training_seeds"], "training_seeds"),
@@ -116,8 +120,9 @@ class Parts:
     def settings(self, seed: int) -> Settings:
         """Those of one training seed."""
         return Settings(
-            rounds=self.rounds, rule=self.rule, seed=seed, base=self.base, scaffold=self.scaffold
-        )
+            rounds=self.rounds, rule=self.rule, seed=seed, base=self.base, scaffold=self.scaffold,
+            collection=self.collection,
+        )  # fmt: skip
 
 
 def run(parts: Parts, folder: Path) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from automem.errors import UsageError
+from automem.loops.collection import Gathered, staleness
 from automem.loops.ledger import (
     Chosen,
     Closed,
@@ -28,7 +29,7 @@ from automem.loops.ledger import (
     with_paths,
 )
 from automem.loops.proficiency import Loop, Unfinished
-from automem.loops.recipes import DataRecipe, Selected, Specialist, Trainer
+from automem.loops.recipes import DataRecipe, Selected, Specialist, Trainer, Weighed
 from automem.loops.stage import Arm, Played, Stage
 from automem.seeds import SeedRange, seeds_from
 from automem.trace.statistics import Estimate, estimate, paired_difference, t_interval
@@ -139,7 +140,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     training_seeds: tuple[int, ...]
     arms: list[ArmResult]
     rounds: dict[int, list[dict[str, Any]]]
-    """Training seed to its rounds: recipe, turns, verdict, gain."""
+    """Training seed to its rounds: recipe, turns, verdict, gain; staleness, where episodes were
+    collected ahead."""
 
 
 class Experiment:
@@ -224,11 +226,12 @@ class Experiment:
             selector=control.selector, settings=settings, episode_share=recipe.data.episode_share
         )
         place = folder / "controls" / name
-        runs = loop.runs_of(number, recipe)
+        runs = loop.episodes.runs_of(number, recipe)
         selected: Selected = self._trainer.select(runs, data, place / "selection", seed)
         if not selected.turns:
             self._say(f"  control {name}: nothing to learn from: {selected.verdict}")
             return None
+        loop.weigh(number, selected)
         steps = {"max_steps": first[0].specialist.steps, "epochs": 1_000}
         training = {**recipe.trainings[0], **steps}
         made = self._trainer.train(
@@ -338,6 +341,10 @@ def _rounds(ledger: Ledger, folder: Path) -> list[dict[str, Any]]:
         closed = with_paths(trial.closed, lambda path: relative_path(path, folder))
         fields = {field: _plain(getattr(closed, field)) for field in Closed.__struct_fields__}
         head = {"round": trial.round, "recipe": _plain(trial.recipe), "turns": trial.turns}
+        gathered = ledger.find(trial.round, Gathered)
+        if gathered is not None:
+            figures = staleness(gathered, ledger.find(trial.round, Weighed))
+            head["staleness"] = _plain(figures)
         rounds.append(head | fields)
     return rounds
 

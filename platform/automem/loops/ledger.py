@@ -14,8 +14,9 @@ from typing import TypeVar
 import msgspec
 
 from automem.errors import UsageError
+from automem.loops.collection import Gathered, PartBegun, PartPlayed
 from automem.loops.gate import Comparison, Rule, Verdict
-from automem.loops.recipes import Recipe, Selected, Specialist
+from automem.loops.recipes import Recipe, Selected, Specialist, Weighed
 from automem.loops.records import Records
 
 LEDGER = "ledger.jsonl"
@@ -81,7 +82,18 @@ class Closed(msgspec.Struct, frozen=True, tag="closed"):
     """Mean paired difference on the largest sample that its contender saw."""
 
 
-Happening = Declared | Chosen | Picked | Trained | Compared | Closed
+Happening = (
+    Declared
+    | Chosen
+    | PartBegun
+    | PartPlayed
+    | Gathered
+    | Picked
+    | Weighed
+    | Trained
+    | Compared
+    | Closed
+)
 HappeningType = TypeVar("HappeningType", bound=msgspec.Struct)
 
 
@@ -166,6 +178,15 @@ class Ledger:
         trials = [trial for trial in self.trials() if before is None or trial.round < before]
         return trials[-1].closed.champion if trials else None
 
+    def version(self, before: int | None = None) -> int:
+        """How many champions there have been, the base left out: the policy's version now, or when
+        round `before` began."""
+        return sum(
+            trial.closed.verdict is Verdict.ACCEPTED
+            for trial in self.trials()
+            if before is None or trial.round < before
+        )
+
     def _absolute(self, path: str) -> str:
         return str(self._folder / path) if path.startswith(HERE) else path
 
@@ -182,6 +203,8 @@ def with_paths(what: HappeningType, change: Callable[[str], str]) -> HappeningTy
         case Picked(selected=selected):
             there = msgspec.structs.replace(selected, folder=change(selected.folder))
             return msgspec.structs.replace(what, selected=there)
+        case PartBegun(player=player):
+            return msgspec.structs.replace(what, player=moved(player))
         case Trained(specialist=specialist):
             return msgspec.structs.replace(what, specialist=moved(specialist))
         case Closed(contender=contender, champion=champion):

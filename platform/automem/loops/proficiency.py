@@ -2,7 +2,8 @@
 
 Each round: a decider chooses a recipe; the champion plays training seeds; turns are selected from
 its traces; one or two contenders are trained; a race on `select` seeds eliminates; the survivor
-meets the champion once on fresh `confirm` seeds; the gate keeps it or drops it.
+meets the champion once on fresh `confirm` seeds; the gate keeps it or drops it. In the
+asynchronous mode (`collection`) a thread plays the next rounds' episodes meanwhile.
 
 Promise: whatever ends the process, calling `run` again with the same settings goes on where it
 stood: decisions are read from the ledger, episodes played on, trainings continued, and nothing is
@@ -11,17 +12,20 @@ seed serves two purposes. A pending episode leaves its comparison, and the loop,
 raises `Unfinished` and can be called again. Ray and its engines are the caller's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from automem.errors import AutoMemError, UsageError
+from automem.loops.collection import Collection, Gathered, staleness
 from automem.loops.deciders import Decider
+from automem.loops.episodes import Episodes
+from automem.loops.following import Following
 from automem.loops.gate import Comparison, Rule, Verdict, confirm, race
 from automem.loops.ledger import Chosen, Closed, Compared, Declared, Ledger, Picked, Trained
-from automem.loops.recipes import Recipe, Selected, Specialist, Trainer
+from automem.loops.recipes import Recipe, Selected, Specialist, Trainer, Weighed
 from automem.loops.seedbook import SeedBook
 from automem.loops.stage import Arm, Played, Stage
 from automem.seeds import SeedRange
@@ -42,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     base: str
     scaffold: str
     """Version of the scaffold, for the record."""
+    collection: Collection = Collection()
+    """When episodes are collected; the gate knows nothing of it."""
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -81,9 +87,13 @@ class Loop:
         self._trainer = trainer
         self._decider = decider
         self._say = say
-        self._tracker = _Following(tracker or NoTracker())
+        self._tracker = Following(tracker or NoTracker())
         self.ledger = Ledger(folder)
         self._book = book
+        self.episodes = Episodes(
+            settings.collection, settings.rounds, settings.seed, folder, book, stage, self.ledger,
+            self._finished, say,
+        )  # fmt: skip
 
     def run(self) -> Outcome:
         """All rounds that are not closed yet."""
@@ -91,8 +101,9 @@ class Loop:
         self.ledger.declare(
             Declared(settings.rule, settings.base, self._stage.world, settings.scaffold)
         )
-        for number in range(1, settings.rounds + 1):
-            if self.ledger.find(number, Closed) is None:
+        left = [n for n in range(1, settings.rounds + 1) if self.ledger.find(n, Closed) is None]
+        with self.episodes.played_ahead() if left else nullcontext():
+            for number in left:
                 self._round(number)
         closed = [self.ledger.find(n, Closed) for n in range(1, settings.rounds + 1)]
         return Outcome(self.ledger.champion(), tuple(round for round in closed if round))
@@ -102,6 +113,7 @@ class Loop:
         recipe = self._choose(number)
         runs = self._collect(number, recipe, champion)
         selected = self._select(number, recipe, runs)
+        self._weigh(number, selected)
         if not selected.turns:
             self._close(number, None, f"nothing to learn from: {selected.verdict}", None, None)
             return
@@ -140,29 +152,11 @@ class Loop:
 
     def _collect(self, number: int, recipe: Recipe, champion: Specialist | None) -> list[Path]:
         """The runs that turns are selected from."""
-        runs = self.runs_of(number, recipe)
-        if self._run_of(number) not in runs:
-            return runs
-        seeds = self._take(SeedRange.TRAIN, recipe.data.episodes, number, "training episodes")
-        player = champion.name if champion else "base"
-        played = self._stage.play(
-            self._run_of(number), Arm(), champion, seeds, f"round {number}: {player} plays to learn"
-        )
-        self._finished(played)
-        mean = sum(played.progressions.values()) / len(seeds)
-        self._say(f"  {len(seeds)} training episodes by {player}: progression {mean:.3f}")
+        runs = self.episodes.collect(number, recipe, champion)
+        gathered = self.ledger.find(number, Gathered)
+        if gathered is not None:
+            self._say(f"  gathered {staleness(gathered).told()}")
         return runs
-
-    def runs_of(self, number: int, recipe: Recipe) -> list[Path]:
-        """Where the turns of a round come from: its own episodes come last."""
-        before = [self._run_of(n) for n in range(1, number) if self._run_of(n).exists()]
-        if recipe.data.source == "reuse" and before:
-            return before[-1:]
-        own = self._run_of(number)
-        return [*before, own] if recipe.data.source == "all" else [own]
-
-    def _run_of(self, number: int) -> Path:
-        return self._folder / f"round-{number}" / "collect"
 
     def _select(self, number: int, recipe: Recipe, runs: Sequence[Path]) -> Selected:
         picked = self.ledger.find(number, Picked)
@@ -175,6 +169,27 @@ class Loop:
         selected = picked.selected
         self._say(f"  selected {selected.turns} of {selected.considered} turns: {selected.verdict}")
         return selected
+
+    def _weigh(self, number: int, selected: Selected) -> None:
+        """Importance weights for the stale turns among the selected ones, once, and the figures."""
+        gathered = self.ledger.find(number, Gathered)
+        if gathered is None:
+            return
+        weighed = self.ledger.find(number, Weighed)
+        if weighed is None:
+            weighed = self.weigh(number, selected)
+            if weighed is not None:
+                self.ledger.add(number, weighed)
+                self._say(f"  {weighed.turns} stale turns weighted, mean {weighed.mean:.2f}")
+        self._tracker.log_values(staleness(gathered, weighed).metrics())
+
+    def weigh(self, number: int, selected: Selected) -> Weighed | None:
+        """Give the stale turns of a selection from round `number`'s episodes their weights; None
+        where none is weighted."""
+        lags, champion = self.episodes.stale_runs(number), self.ledger.champion(before=number)
+        if champion is None or not lags or not selected.turns:
+            return None
+        return self._trainer.weigh(selected, lags, champion, self._settings.collection.truncation)
 
     def _train(
         self, number: int, recipe: Recipe, selected: Selected, champion: Specialist | None
@@ -306,27 +321,3 @@ class Loop:
         name = champion.name if champion else "the base"
         self._say(f"  {verdict or 'nothing trained'}: {reason}; champion: {name}")
         self._tracker.log_round(number, gain, verdict)
-
-
-class _Following:
-    """One tracker over all trainings of a loop: its steps go on rising."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-        self._step = 0
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """A training's own step is among the values."""
-        self._step += 1
-        self._tracker.log({**metrics, "train/step": float(step)}, step=self._step)
-
-    def log_round(self, number: int, gain: float | None, verdict: Verdict | None) -> None:
-        """How a round ended."""
-        self._step += 1
-        values = {"round": float(number), "accepted": float(verdict is Verdict.ACCEPTED)}
-        if gain is not None:
-            values["gain"] = gain
-        self._tracker.log(values, step=self._step)
-
-    def finish(self, summary: Mapping[str, Any]) -> None:
-        """The caller's tracker is closed by the caller."""

@@ -72,6 +72,17 @@ class Selected(msgspec.Struct, frozen=True, kw_only=True):
     considered: int = 0
 
 
+class Weighed(msgspec.Struct, frozen=True, tag="weighed"):
+    """What importance weights of stale turns came to."""
+
+    turns: int
+    """Selected turns that were given one."""
+    mean: float
+    """Their mean weight."""
+    truncated: int
+    """Weights that were cut off."""
+
+
 class Specialist(msgspec.Struct, frozen=True, kw_only=True):
     """A trained adapter version."""
 
@@ -99,6 +110,18 @@ class Trainer(Protocol):
 
     def select(self, runs: Sequence[Path], data: DataRecipe, folder: Path, seed: int) -> Selected:
         """Pick turns of these runs; 0 turns is an answer, not an error."""
+        ...
+
+    def weigh(
+        self,
+        selected: Selected,
+        lags: Mapping[str, int],
+        champion: Specialist,
+        truncation: float,
+    ) -> Weighed:
+        """Weight the selected turns of these runs (folder to lag) by their probability under the
+        champion over that under the version that made them, cut off at `truncation`: `train` then
+        counts them so much beside other turns. UsageError where traces have no probabilities."""
         ...
 
     def train(

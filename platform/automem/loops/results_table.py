@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from automem.loops.collection import Staleness
 from automem.loops.experiment import BASELINE, ArmResult, Results
 from automem.trace.metrics import BY_NAME
 
@@ -30,6 +32,8 @@ def print_results(results: Results, console: Console) -> None:
             gain = found["gain"]
             told = "no comparison" if gain is None else f"gain {gain:+.3f}"
             verdict = found["verdict"] or "nothing trained"
+            if "staleness" in found:
+                told += "; " + msgspec.convert(found["staleness"], Staleness, strict=False).told()
             console.print(
                 Text(
                     f"training seed {seed}, round {found['round']}: {found['turns']} turns, "

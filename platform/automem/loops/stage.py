@@ -6,7 +6,7 @@ like any other (durable, resumable, with tables, summary and report); playing an
 same folder plays on what is missing. Engines are shared by all arms: one base, adapters by name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,15 +123,17 @@ class Stage:
         seeds: Sequence[int],
         title: str,
         on_progress: OnProgress | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> Played:
         """Play these seeds once each, or what is missing of them; KeyboardInterrupt where a person
-        stops it (nothing is lost). `on_progress`: who shows it, instead of this stage."""
+        or `should_stop` stops it (nothing is lost). `on_progress`: who shows it, instead of this
+        stage."""
         spec = self._spec(arm, specialist, seeds)
         if on_progress is not None or not self._is_shown:
-            result = self._run(spec, folder, on_progress)
+            result = self._run(spec, folder, on_progress, should_stop)
         else:
             with RunProgress(title) as display:
-                result = self._run(spec, folder, display.update)
+                result = self._run(spec, folder, display.update, should_stop)
         if result.interrupted:
             raise KeyboardInterrupt
         reached: dict[int, list[float]] = {}
@@ -146,16 +148,22 @@ class Stage:
             reason="; ".join(reasons[:3]),
         )
 
-    def _run(self, spec: RolloutSpec, folder: Path, on_progress: OnProgress | None) -> RunResult:
+    def _run(
+        self,
+        spec: RolloutSpec,
+        folder: Path,
+        on_progress: OnProgress | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> RunResult:
         if not (folder / RUN_FILE).exists():
-            return run_rollout(spec, folder, on_progress, self._engines)
+            return run_rollout(spec, folder, on_progress, self._engines, should_stop)
         planned = read_run(folder).spec
         if any(_decided(planned, field) != _decided(spec, field) for field in _DECISIVE):
             raise UsageError(
                 f"{folder} was begun with other settings (its run.json says which): continue the "
                 "loop as it was begun, or begin another in a new run.dir"
             )
-        return resume_run(folder, on_progress, engines=self._engines)
+        return resume_run(folder, on_progress, engines=self._engines, should_stop=should_stop)
 
     def _spec(self, arm: Arm, specialist: Specialist | None, seeds: Sequence[int]) -> RolloutSpec:
         template = self._template

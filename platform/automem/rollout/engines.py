@@ -1,6 +1,7 @@
 """Where a run's engines live: in each worker, or once, in an actor that all workers share."""
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,6 +35,8 @@ class SharedEngines:
 
     def __init__(self) -> None:
         self._actors: dict[bytes, RemoteEngine | ReplicatedEngine] = {}
+        self._one_at_a_time = threading.Lock()
+        """Loops play in two threads, and no engine is to be started twice."""
 
     def lend(self, spec: RolloutSpec) -> dict[str, "RemoteEngine | ReplicatedEngine"]:
         """The engines of `spec` that are shared, by name, started where they are not up; workers
@@ -46,8 +49,9 @@ class SharedEngines:
                 continue
             bare = msgspec.structs.replace(part, adapters={})
             key = msgspec.json.encode(bare, order="sorted")
-            if key not in self._actors:
-                self._actors[key] = start_replicas(bare)
+            with self._one_at_a_time:
+                if key not in self._actors:
+                    self._actors[key] = start_replicas(bare)
             lent[name] = self._actors[key].with_adapters(part.adapters)
         return lent
 

@@ -38,16 +38,18 @@ def run_rollout(
     run_dir: Path,
     on_progress: OnProgress | None = None,
     engines: SharedEngines | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> RunResult:
     """Play `spec` in `run_dir`, which must not hold a run yet (UsageError).
 
-    `engines`: where shared engines come from and stay; without, they end with the run."""
+    `engines`: where shared engines come from and stay; without, they end with the run.
+    `should_stop`: asked now and then; ends the run as a first Ctrl-C does."""
     if not (Path(spec.scaffold) / "scaffold.yaml").is_file():
         raise UsageError(f"{spec.scaffold} is no scaffold: it has no scaffold.yaml")
     run_dir = run_dir.absolute()
     with locked(run_dir):
         spec = create_run(run_dir, spec)
-        return _play(spec, run_dir, on_progress, engines)
+        return _play(spec, run_dir, on_progress, engines, should_stop)
 
 
 def resume_run(
@@ -55,15 +57,16 @@ def resume_run(
     on_progress: OnProgress | None = None,
     workers: int | None = None,
     engines: SharedEngines | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> RunResult:
     """Play on what is not finished in `run_dir`; `workers` where it is to differ from before;
-    `engines` as for `run_rollout`."""
+    `engines` and `should_stop` as for `run_rollout`."""
     run_dir = run_dir.absolute()
     spec = read_run(run_dir).spec
     if workers is not None:
         spec = msgspec.structs.replace(spec, workers=workers)
     with locked(run_dir):
-        return _play(spec, run_dir, on_progress, engines)
+        return _play(spec, run_dir, on_progress, engines, should_stop)
 
 
 def _play(
@@ -71,6 +74,7 @@ def _play(
     run_dir: Path,
     on_progress: OnProgress | None,
     engines: SharedEngines | None,
+    should_stop: Callable[[], bool] | None,
 ) -> RunResult:
     began = time.monotonic()
     stored = StoredRun(spec.storage_url) if spec.storage_url else None
@@ -82,7 +86,7 @@ def _play(
         stored.put_run(run_dir)
         spec = stored.travelling(spec)
     if keys:
-        stop = StopRequest()
+        stop = StopRequest(should_stop)
         with stop_on_signal(stop):
             if spec.workers == 0:
                 stats = asyncio.run(_play_here(spec, run_dir, keys, ledger, stop, on_progress))
@@ -90,7 +94,7 @@ def _play(
                 stats, restarts = _play_on_workers(
                     spec, run_dir, keys, ledger, stop, on_progress, engines
                 )
-            interrupted = stop.is_set
+            interrupted = stop()
     wall_s = time.monotonic() - began
     add_measurements(run_dir, wall_s, stats, restarts)
     episodes = tuple(_result(spec, key, ledger) for key in spec.episodes)
