@@ -27,6 +27,8 @@ class SessionRecord:
         self.sandbox = sandbox
         self._pending: deque[Event] = deque(history.pending if history else ())
         self._chain = history.chain if history else CHAIN_START
+        self.step_ops: list[OpDone] = []
+        """Operations of the step under way, for who wants to know; a new step empties it."""
 
     def recall(self, kind: type[EventType]) -> EventType | None:
         """The next event of the interrupted step, if there is one; it must be of this kind."""
@@ -38,6 +40,8 @@ class SessionRecord:
                 f"the journal does not replay: expected {kind.__name__}, found "
                 f"{type(event).__name__}; the scaffold or the code has changed since it was written"
             )
+        if isinstance(event, OpDone):
+            self.step_ops.append(event)
         return event
 
     def next_if(self, kind: type[EventType]) -> EventType | None:
@@ -60,6 +64,7 @@ class SessionRecord:
             self._chain = next_link(self._chain, op.edit)
             op = msgspec.structs.replace(op, chain=self._chain)
         self.recorder.append(op)
+        self.step_ops.append(op)
         if op.edit is not None:
             self.sandbox.apply(op.edit)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from automem.trace.blobs import blob_name, is_blob_name
-from automem.trace.events import INLINE_CHARS, Blob, Event, Outcome
+from automem.trace.events import INLINE_CHARS, Blob, Event, Gated, Outcome
 
 
 class Recorder(Protocol):
@@ -31,6 +31,10 @@ class LastStep(msgspec.Struct, frozen=True):
     observation: str
     action: str
     outcome: Outcome
+    gated: Gated | None = None
+    """What a memory gate decided, where there is one."""
+    found: int = -1
+    """Lines that its look-ups in memory gave; -1 where there were none. Kept for gates."""
 
 
 class History(msgspec.Struct, frozen=True):

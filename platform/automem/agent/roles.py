@@ -5,6 +5,8 @@ import hashlib
 import msgspec
 
 from automem.agent.conversation import Counter, Renderer
+from automem.agent.gating.decision import GateOptions
+from automem.agent.gating.keeper import gate_label
 from automem.agent.hooks import HOOK_MODES
 from automem.agent.memories.options import AUTOMATIC, MEMORIES, RIVALS, RecallOptions
 from automem.engine.protocol import Engine, Sampling
@@ -59,6 +61,11 @@ class AgentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hooks: str = "isolated"
     """How a scaffold's hooks.py runs: `isolated` or not at all, `unprotected` (with this user's
     rights: for own code), or `off`."""
+    gate: str = ""
+    """Who decides at each step how much memory work is done: nobody (all of it), a rule of
+    `automem.agent.gating.rules`, or the folder of a learned gate."""
+    gating: GateOptions = GateOptions()
+    """How a rule is set up."""
     guided: bool = False
     """Keep every turn to whole operations of the scaffold's vocabulary, by a grammar; for engines
     that are `guided`."""
@@ -70,6 +77,11 @@ class AgentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise UsageError(no_such("agent.memory", self.memory, MEMORIES))
         if self.hooks not in HOOK_MODES:
             raise UsageError(no_such("agent.hooks", self.hooks, HOOK_MODES))
+        if self.gate and (self.protocol != "two_roles" or self.memory not in ("files", "blanked")):
+            raise UsageError(
+                "agent.gate needs agent.memory=files and agent.protocol=two_roles: elsewhere there "
+                "is no LOG or no consulting of its own to decide about"
+            )
         if self.guided and self.dialect != "tags":
             raise UsageError("agent.guided=true needs agent.dialect=tags: calls have no grammar")
 
@@ -80,7 +92,8 @@ class AgentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def additions(self) -> list[str]:
-        """What a policy's name says of these options: a rival memory, knowledge by its digest."""
+        """What a policy's name says of these options: rival memory, knowledge, gate."""
         rival = [self.memory] if self.memory in RIVALS else []
         knowledge = hashlib.blake2b(self.knowledge.encode(), digest_size=4).hexdigest()
-        return [*rival, *([f"knowledge@{knowledge}"] if self.knowledge else [])]
+        gate = [gate_label(self.gate, self.gating)] if self.gate else []
+        return [*rival, *([f"knowledge@{knowledge}"] if self.knowledge else []), *gate]

@@ -13,6 +13,7 @@ from hashlib import blake2b
 import msgspec
 
 from automem.agent.conversation import Conversation
+from automem.agent.gating.decision import Depth
 from automem.agent.guidance import Guidance
 from automem.agent.hooks import NOTHING_HOOKED, Hooked, HookError, Hooks
 from automem.agent.memories.recall import Recall
@@ -99,11 +100,11 @@ class RoutineRunner:
         self._step = -1
         self._turn = 0
 
-    async def log(self, moment: Moment) -> Answered:
+    async def log(self, moment: Moment, depth: Depth) -> Answered:
         """Record what the last action did; errors that no turn has shown to the model yet."""
         talk = await self._open(Routine.LOG, moment, carried=[])
         unseen: Answered = []
-        for _ in range(self._schema.log.max_turns):
+        for _ in range(depth.turns(self._schema.log.max_turns)):
             if self._overflows(talk, Role.MEMORY):
                 break
             parsed, completion, answered = await self._take_turn(talk, Role.MEMORY, moment.step)
@@ -113,7 +114,7 @@ class RoutineRunner:
             talk.follow(completion, parsed.kept, self._messages(answered))
         return unseen
 
-    async def plan(self, moment: Moment, carried: Answered) -> Committed:
+    async def plan(self, moment: Moment, carried: Answered, depth: Depth) -> Committed:
         """Consult memory, hand over, commit one game action.
 
         `carried` are errors of the LOG just before that the model has not been shown."""
@@ -121,13 +122,13 @@ class RoutineRunner:
         if self._options.protocol == "one_role":
             return await self._commit(talk, moment.step, Role.MEMORY, self._schema.plan.max_turns)
         if self._options.has_memory and self._recall is None:
-            await self._consult(talk, moment.step)
+            await self._consult(talk, moment.step, depth.turns(self._schema.plan.max_turns))
         talk.say(await self._prompts.hand_over(forced=False))
         return await self._commit(talk, moment.step, Role.GAMEPLAY, self._schema.commit_turns)
 
-    async def _consult(self, talk: Talk, step: int) -> None:
+    async def _consult(self, talk: Talk, step: int, turns: int) -> None:
         """The memory role reads until it shows a commit, gives no operation, or runs out."""
-        for _ in range(self._schema.plan.max_turns):
+        for _ in range(turns):
             if self._overflows(talk, Role.MEMORY):
                 return
             parsed, completion, answered = await self._take_turn(talk, Role.MEMORY, step)

@@ -12,6 +12,8 @@ before the world has answered.
 
 from collections import deque
 
+from automem.agent.gating import Depth, GateKeeper
+from automem.agent.gating.keeper import found_in
 from automem.agent.hooks import make_hooks
 from automem.agent.memories import make_recall, schema_with
 from automem.agent.prompts import Prompts
@@ -65,6 +67,13 @@ class AgentSession:
         self._recent: deque[LastStep] = deque(
             history.recent if history else (), maxlen=RECENT_STEPS
         )
+        self._gate = (
+            GateKeeper(
+                options.gate, options.gating, spec, self._record, sandbox, tuple(self._recent)
+            )
+            if options.gate
+            else None
+        )
         self._is_initialised = history.initialised if history else False
         self.step_index = len(history.actions) if history else 0
 
@@ -79,15 +88,22 @@ class AgentSession:
 
         Raises EngineError, StoreError, WorldError (the world did not replay) or PlayerError."""
         moment = self._observe(observation, outcome)
-        unseen = await self._log(moment)
-        committed = await self._routines.plan(moment, unseen)
+        gated = None
+        if self._gate is not None:
+            gated = self._gate.decide(moment.step, observation, outcome, moment.recent)
+        unseen = await self._log(moment, Depth(gated.log) if gated else Depth.FULL)
+        consulting = Depth(gated.consult) if gated else Depth.FULL
+        committed = await self._routines.plan(moment, unseen, consulting)
         self._record.recorder.append(committed)
-        self._recent.append(LastStep(self.step_index, observation, committed.action, outcome))
+        found = found_in(self._record.step_ops) if gated else -1
+        self._recent.append(
+            LastStep(self.step_index, observation, committed.action, outcome, gated, found)
+        )
         self.step_index += 1
         return committed.action
 
     async def close(self, outcome: Outcome, observation: str) -> None:
-        """Show the terminal observation and give it its LOG; the caller then records the end."""
+        """Give the terminal observation its LOG, whatever the gate; the caller records the end."""
         await self._log(self._observe(observation, outcome))
 
     def change_from_outside(self, used: ToolUsed) -> None:
@@ -100,6 +116,7 @@ class AgentSession:
 
     def _observe(self, observation: str, outcome: Outcome) -> Moment:
         """Record the world's answer, or check it against the journal's."""
+        self._record.step_ops.clear()
         changed = not self._recent or self._recent[-1].observation != observation
         recalled = self._record.recall(Observed)
         if recalled is None:
@@ -122,12 +139,12 @@ class AgentSession:
             self._recall.note(self.step_index, action, observation)
         return Moment(self.step_index, observation, changed, tuple(self._recent))
 
-    async def _log(self, moment: Moment) -> Answered:
+    async def _log(self, moment: Moment, depth: Depth = Depth.FULL) -> Answered:
         """LOG, where there is an action to speak of; errors it has not been shown."""
         if moment.step == 0 or not self._options.has_memory:
             return []
         if self._options.memory == "blanked":
             self._upkeep.blank(moment.step)
-        unseen = await self._routines.log(moment)
+        unseen = [] if depth is Depth.SKIP else await self._routines.log(moment, depth)
         self._upkeep.prune(moment.step, moment.observation)
         return unseen

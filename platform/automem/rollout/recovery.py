@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from automem.agent.gating.keeper import found_in
 from automem.agent.recorder import RECENT_STEPS, History, LastStep
 from automem.errors import StoreError
 from automem.memory.edits import apply_edit
@@ -32,6 +33,7 @@ from automem.trace.events import (
     EpisodeStarted,
     Event,
     Failed,
+    Gated,
     MemoryChanged,
     Observed,
     OpDone,
@@ -126,7 +128,7 @@ class _Fold:
                     self._in_step(event)
             case ToolUsed():
                 self._use_tool(event)
-            case Turn():
+            case Turn() | Gated():
                 self._in_step(event)
             case Observed():
                 self._observe(event)
@@ -171,8 +173,10 @@ class _Fold:
         observed = self._pending[0]
         if not isinstance(observed, Observed):
             raise StoreError(f"step {event.step} of the journal begins without an observation")
+        gated = next((each for each in self._pending if isinstance(each, Gated)), None)
+        found = found_in(self._pending) if gated else -1
         self._recent.append(
-            LastStep(event.step, observed.observation, event.action, observed.outcome)
+            LastStep(event.step, observed.observation, event.action, observed.outcome, gated, found)
         )
         self._actions.append(sys.intern(event.action))
         self._pending = []

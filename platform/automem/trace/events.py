@@ -136,6 +136,19 @@ class Observed(msgspec.Struct, frozen=True, tag="observe", tag_field="kind", omi
     """Idempotency key of the served API."""
 
 
+class Gated(msgspec.Struct, frozen=True, tag="gate", tag_field="kind", omit_defaults=True):
+    """What the memory gate decided for the step, before it took effect (`automem.agent.gating`)."""
+
+    step: int
+    log: str
+    """`skip`, `brief` or `full`."""
+    consult: str
+    by: str
+    """The gate's name; `fallback` where it had failed."""
+    features: list[float] = []
+    """What it decided on."""
+
+
 class Turn(msgspec.Struct, frozen=True, tag="turn", tag_field="kind", omit_defaults=True):
     """One model call and what it gave.
 
@@ -251,6 +264,7 @@ Event: TypeAlias = (
     | Attempt
     | Blob
     | Observed
+    | Gated
     | Turn
     | OpDone
     | MemoryChanged

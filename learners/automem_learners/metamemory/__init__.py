@@ -1,0 +1,1 @@
+"""Metamemory: a small learned gate that decides when remembering is worth its tokens."""
