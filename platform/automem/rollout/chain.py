@@ -60,11 +60,19 @@ def journal_epochs(directory: Path) -> list[int]:
 def resolve(directory: Path) -> list[Piece]:
     """The pieces that make up the episode, oldest first; empty where nothing was written yet."""
     for epoch in reversed(journal_epochs(directory)):
-        attempt = _attempt_of(journal_path(directory, epoch))
-        if attempt is not None:
-            before = _prefix(directory, attempt.parent_epoch, attempt.parent_records)
-            return [*before, Piece(journal_path(directory, epoch), epoch, None)]
+        if pieces := resolve_from(directory, epoch):
+            return pieces
     return []
+
+
+def resolve_from(directory: Path, epoch: int) -> list[Piece]:
+    """The pieces that attempt `epoch` took for the episode, its own last; empty where its writer
+    died before it was opened."""
+    attempt = _attempt_of(journal_path(directory, epoch))
+    if attempt is None:
+        return []
+    before = _prefix(directory, attempt.parent_epoch, attempt.parent_records)
+    return [*before, Piece(journal_path(directory, epoch), epoch, None)]
 
 
 def iter_lines(directory: Path) -> Iterator[bytes]:

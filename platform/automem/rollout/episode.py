@@ -42,6 +42,7 @@ from automem.rollout.patience import DamagedError, Patience, UnexpectedError
 from automem.rollout.recovery import Recovered, digest_of, recover, stored_name
 from automem.rollout.segments import SegmentWriter, restore
 from automem.rollout.spec import EpisodeKey
+from automem.trace.blobs import blob_name
 from automem.trace.compact import EpisodeSummary
 from automem.trace.events import (
     Ended,
@@ -310,14 +311,15 @@ class Attempt:
             self._check_replay(recovered, step, observation, outcome)
             await asyncio.sleep(0)
         self._meter.resume_at(len(actions), outcome.progression)
-        return observation, outcome
+        return recovered.as_recorded(observation), outcome
 
     def _check_replay(
         self, recovered: Recovered, step: int, observation: str, outcome: Outcome
     ) -> None:
         if step >= len(recovered.observed):
             return
-        if digest_of(stored_name(observation), outcome) != recovered.observed[step]:
+        name = blob_name if step in recovered.redacted else stored_name
+        if digest_of(name(observation), outcome) != recovered.observed[step]:
             raise WorldError(
                 f"{self._parts.spec.world.name} is not deterministic: replayed with the same seed "
                 f"and actions, step {step} differs from what the journal recorded"

@@ -22,6 +22,7 @@ from automem.memory.edits import apply_edit
 from automem.memory.ops import Edit
 from automem.rollout.chain import ChainHead, decode, iter_lines
 from automem.rollout.journal import KnownBlobs
+from automem.rollout.redactions import redacted_observations
 from automem.trace.blobs import CHAIN_START, blob_name, is_blob_name, next_link
 from automem.trace.events import (
     INLINE_CHARS,
@@ -61,6 +62,8 @@ class Recovered:
     known: KnownBlobs = field(default_factory=KnownBlobs)
     observed: "array[int]" = field(default_factory=lambda: array("q"))
     """One `digest_of` per recorded observation, step 0 first."""
+    redacted: dict[int, str] = field(default_factory=dict)
+    """Steps whose observation was masked later, and the name of what the world had said."""
 
     @property
     def steps(self) -> int:
@@ -71,6 +74,15 @@ class Recovered:
     def reached(self) -> float:
         """Progression as last recorded; 0 where nothing was."""
         return self.outcome.progression if self.outcome is not None else 0.0
+
+    def as_recorded(self, observation: str) -> str:
+        """What the agent sees of the step under way, which the world has replayed to: the masked
+        text where something was forgotten."""
+        pending = self.history.pending if self.history is not None else ()
+        first = pending[0] if pending else None
+        if isinstance(first, Observed) and first.step in self.redacted:
+            return first.observation
+        return observation
 
 
 def stored_name(text: str) -> str:
@@ -86,7 +98,7 @@ def digest_of(observation: str, outcome: Outcome) -> int:
 
 def recover(directory: Path) -> Recovered:
     """Fold the journal of the episode in `directory`. StoreError where it is damaged."""
-    fold = _Fold()
+    fold = _Fold(redacted_observations(directory))
     records, epoch = 0, 0
     for line in iter_lines(directory):
         event = decode(line)
@@ -104,8 +116,8 @@ def recover(directory: Path) -> Recovered:
 class _Fold:
     """The events so far, as one state."""
 
-    def __init__(self) -> None:
-        self.found = Recovered()
+    def __init__(self, redacted: dict[int, str]) -> None:
+        self.found = Recovered(redacted=redacted)
         self._files: dict[str, str] = {}
         self._chain = CHAIN_START
         self._actions: list[str] = []
@@ -164,7 +176,8 @@ class _Fold:
         if event.step != len(self._actions):
             raise StoreError(f"the journal observes step {event.step} at step {len(self._actions)}")
         self.found.outcome = event.outcome
-        self.found.observed.append(digest_of(event.observation, event.outcome))
+        seen = self.found.redacted.get(event.step, event.observation)
+        self.found.observed.append(digest_of(seen, event.outcome))
         self._pending = [event]
 
     def _commit(self, event: Committed) -> None:

@@ -20,6 +20,7 @@ import msgspec
 
 from automem.errors import StoreError, UsageError
 from automem.rollout.meter import WorkerStats
+from automem.rollout.redactions import unfinished_plan
 from automem.rollout.spec import RolloutSpec
 
 RUN_FILE = "run.json"
@@ -126,8 +127,9 @@ def _copy_scaffold(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Own the run. UsageError, naming the owner, where another process does."""
+def locked(run_dir: Path, *, is_forgetting: bool = False) -> Iterator[None]:
+    """Own the run. UsageError, naming the owner, where another process does, and where a forgetting
+    was cut short, unless `is_forgetting`."""
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(run_dir / LOCK_FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -143,6 +145,11 @@ def locked(run_dir: Path) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
         owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
         os.pwrite(descriptor, msgspec.json.encode(owner), 0)
+        if not is_forgetting and (place := unfinished_plan(run_dir)):
+            raise UsageError(
+                f"in {place} something was being forgotten when the process died: finish it with "
+                f"`automem forget {place}`"
+            )
         yield
     finally:
         os.close(descriptor)

@@ -1,0 +1,116 @@
+"""What forgetting cannot undo: weights that were trained on the fact, by their cards and ledgers.
+
+An adapter whose card names a dataset that held the fact has seen it, and so has every adapter that
+training began from one that had. The bytes of weights say nothing, so they are named and not
+searched; the retraining is the card's own: its recipe, on the dataset without the fact.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+CARD = "adapter.json"
+LEDGER = "ledger.jsonl"
+
+
+class Tainted(msgspec.Struct, frozen=True):
+    """An adapter or model that was trained on what is to be forgotten."""
+
+    name: str
+    path: str
+    """Its card's folder, relative to the searched one."""
+    dataset: str
+    """Digest of the dataset that it was trained on."""
+    steps: int
+    conversations: int
+    seconds: float
+    because: str
+
+    def sentence(self) -> str:
+        """What it is, and what it would take."""
+        return (
+            f"{self.path} ({self.name}): {self.because}; train it again: {self.steps} steps on "
+            f"{self.conversations} conversations or fewer, {self.seconds:.0f} s the last time; "
+            "then promote the new version and delete this folder and its copies in registries"
+        )
+
+
+def tainted(folder: Path, datasets: Iterable[str]) -> list[Tainted]:
+    """Adapters below `folder` that were trained on one of these datasets (digests), or begun from
+    one that was."""
+    seen, found = set(datasets), dict[str, Tainted]()
+    cards = {path.parent: _read(path) for path in sorted(folder.glob(f"**/{CARD}"))}
+    for place, card in cards.items():
+        if card.get("dataset") in seen:
+            found[card["name"]] = _named(card, place, folder, "its dataset held the fact")
+    heirs = [pair for path in folder.glob(f"**/{LEDGER}") for pair in _inherited(path)]
+    is_growing = True
+    while is_growing:
+        is_growing = False
+        for child, parent in heirs:
+            if parent in found and child not in found:
+                place, card = _card(cards, child)
+                because = f"its training began from {parent}"
+                found[child] = _named({**card, "name": child}, place, folder, because)
+                is_growing = True
+    return list(found.values())
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """Checkpoints (weights and optimizer states) of trainings that were under way."""
+    places = [path for path in folder.glob("**/checkpoints") if path.is_dir()]
+    return sorted(path for path in places if not (path.parent / CARD).exists())
+
+
+def _inherited(ledger: Path) -> Iterator[tuple[str, str]]:
+    """(child, parent) of every adapter whose round went on from the champion of its time."""
+    champion, starts = "", False
+    for entry in _lines(ledger):
+        what = entry.get("what", {})
+        if what.get("type") == "chosen":
+            starts = what.get("recipe", {}).get("start") == "champion"
+        elif what.get("type") == "trained" and starts and champion:
+            yield str(what["specialist"]["name"]), champion
+        elif what.get("type") == "closed":
+            champion = str((what.get("champion") or {}).get("name", ""))
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue  # a torn tail
+        if isinstance(value, dict):
+            yield value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) and "name" in value else {}
+
+
+def _card(cards: dict[Path, dict[str, Any]], name: str) -> tuple[Path, dict[str, Any]]:
+    for place, card in cards.items():
+        if card.get("name") == name:
+            return place, card
+    return Path(), {}
+
+
+def _named(card: dict[str, Any], place: Path, folder: Path, because: str) -> Tainted:
+    where = str(place.relative_to(folder)) if place != Path() else "not in this folder"
+    return Tainted(
+        name=str(card.get("name", "")),
+        path=where,
+        dataset=str(card.get("dataset", "")),
+        steps=int(card.get("steps", 0)),
+        conversations=int(card.get("conversations", 0)),
+        seconds=float(card.get("seconds", 0.0)),
+        because=because,
+    )
