@@ -1,10 +1,17 @@
 """Environments of the `verifiers` package as worlds: by its interface, and with the package."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.drivers import TESTS
 from support.guessing import ClassicGuessing
-from support.world_contract import assert_takes_anything
+from support.world_contract import (
+    assert_killed_episode_resumes,
+    assert_same_in_every_process,
+    assert_takes_anything,
+)
 
 from automem.errors import UsageError
 from automem_envs.adapters import VerifiersWorld
@@ -45,6 +52,25 @@ def test_its_own_limit_ends_the_episode_with_what_the_rubric_says() -> None:
 
 def test_arbitrary_strings_do_no_harm() -> None:
     assert_takes_anything(TARGET, ["0", "1", "2"], 1_000, least_invalid=0.02)
+
+
+@pytest.mark.slow  # two event loops in threads of their own answer each of them
+def test_ten_thousand_arbitrary_strings_do_no_harm() -> None:
+    assert_takes_anything(TARGET, ["0", "1", "2"], least_invalid=0.02)
+
+
+def test_two_processes_with_different_hash_seeds_give_the_same_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    )
+    assert_same_in_every_process(TARGET, ["0", "1", "2", "7"])
+
+
+def test_a_killed_episode_resumes_to_the_same_trace(tmp_path: Path) -> None:
+    player = {"_target_": "automem_envs.adapters.RandomPlayer", "actions": ["7", "8"]}
+    assert_killed_episode_resumes(TARGET, player, tmp_path, crash="event.commit:3")
 
 
 def test_it_steps_inside_a_running_loop() -> None:
