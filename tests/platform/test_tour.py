@@ -18,13 +18,14 @@ def test_seeds_are_named_with_their_range() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_tour_tells_its_story_and_says_where_everything_is(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "automem.cli", "tour", "--quick"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=590,
+        timeout=850,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

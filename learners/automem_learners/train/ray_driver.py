@@ -7,6 +7,7 @@ those repeated after a death are relayed again.
 """
 
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,7 +84,8 @@ def _fit(ray: Any, job: Job, out_dir: Path, relay: Any) -> Any:
         ),
     )
     try:
-        result = trainer.fit()
+        with _interrupts_kept():
+            result = trainer.fit()
     except Exception as error:
         cause = _usage_error_in(error)
         if cause is not None:
@@ -93,6 +95,22 @@ def _fit(ray: Any, job: Job, out_dir: Path, relay: Any) -> Any:
             f"from the last checkpoint under {out_dir}"
         ) from error
     return result.checkpoint
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Ray Train takes SIGINT for itself, does not give it back, and ends the process with success
+    on it. Here Ctrl-C stays a KeyboardInterrupt, and the handler is the one before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as aborted:
+        raise KeyboardInterrupt from aborted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _usage_error_in(error: BaseException | None) -> UsageError | None:

@@ -136,6 +136,30 @@ def test_a_training_whose_worker_is_killed_ends_at_the_same_loss(
     assert list(broken.losses.values()) == pytest.approx(list(whole.losses.values()), abs=1e-3)
 
 
+class Stopper(Curve):
+    """A person who presses Ctrl-C at a step."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        super().log(metrics, step)
+        if step == 40:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_stops_a_training_that_can_go_on_and_leaves_no_handler(
+    ray_cluster: None, dataset: Dataset, base: str, tmp_path: Path
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    given, parts = recipe(max_steps=60, epochs=12), scaling(checkpoint_every=5)
+    with pytest.raises(KeyboardInterrupt):
+        fit(dataset, given, base, tmp_path, parts, Stopper())
+    assert signal.getsignal(signal.SIGINT) is before
+    rest = Curve()
+    fit(dataset, given, base, tmp_path, parts, rest)
+    assert min(rest.losses) > 0, "it went on from a checkpoint"
+    assert max(rest.losses) == 59
+
+
 def test_more_workers_than_the_cluster_holds_are_refused(
     ray_cluster: None, dataset: Dataset, base: str, tmp_path: Path
 ) -> None:
