@@ -1,6 +1,6 @@
 """From a selection to a dataset: the selected turns of each episode, read off its journal."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,14 +20,15 @@ def build_dataset(
     base_model: str,
     kind: DataKind = DataKind.EXACT,
     dialect: str = "tags",
+    adjust: Callable[[list[Conversation]], Iterable[Conversation]] = iter,
 ) -> Dataset:
     """Write the selected turns to `folder` as training data.
 
-    `dialect`: how the episodes spelled operations. UsageError where a trace is missing, lacks what
-    `kind` needs, or does not agree with itself."""
+    `dialect`: how the episodes spelled operations. `adjust`: what is written of the conversations.
+    UsageError where a trace is missing, lacks what `kind` needs, or does not agree with itself."""
     return write_dataset(
         folder,
-        _conversations(selection, base_model, kind, dialect),
+        adjust(list(_conversations(selection, base_model, kind, dialect))),
         kind=kind,
         base_model=base_model,
         made_by=f"selector {selection.selector}",

@@ -85,6 +85,10 @@ class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     cpus_per_worker: int = 1
     """Threads that each worker computes with."""
     gpus_per_worker: Literal[0, 1] = 0
+    labels: dict[str, str] = {}
+    """Labels of the nodes that workers may run on (Ray's label selectors); empty: any node."""
+    strategy: Literal["PACK", "STRICT_PACK", "SPREAD", "STRICT_SPREAD"] = "PACK"
+    """How the placement group that holds all workers is spread over nodes."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """What is split over workers: 0 nothing, 1 optimizer state, 2 gradients too, 3 weights too."""
     offload: Literal["none", "optimizer", "all"] = "none"
@@ -95,6 +99,9 @@ class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Recompute activations in the backward pass: a third more time, far less memory."""
     checkpoint_every: int = 50
     """Optimizer steps between checkpoints; 0: only at the end."""
+    storage_url: str = ""
+    """Where Ray Train keeps checkpoints, as an fsspec URL; empty: in the output folder, which all
+    nodes then have to share."""
     max_failures: int = 3
     """Deaths of workers after which the training gives up."""
 

@@ -16,6 +16,7 @@ import msgspec
 import torch
 
 from automem.errors import UsageError
+from automem.storage.store import Store
 from automem.tracker import NoTracker, Tracker
 from automem_learners import adapters
 from automem_learners.adapters import AdapterVersion
@@ -73,6 +74,10 @@ def run(job: Job, out_dir: Path, tracker: Tracker | None = None) -> AdapterVersi
     version = adapters.publish(_version(job, progress, began), made, out_dir)
     for leftover in ("checkpoints", "ray"):
         shutil.rmtree(out_dir / leftover, ignore_errors=True)
+    if job.scaling.backend == "deepspeed" and job.scaling.storage_url:
+        from automem_learners.train.ray_driver import training_url
+
+        Store(training_url(job)).remove("")
     return version
 
 
@@ -89,7 +94,7 @@ def _finished(job: Job, out_dir: Path) -> AdapterVersion:
 def _run_local(job: Job, out_dir: Path, tracker: Tracker) -> tuple[Path, Progress]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # the caller's random numbers and threads are not ours to change
-    with torch.random.fork_rng(devices=[]), _threads(job.scaling.cpus_per_worker):
+    with torch.random.fork_rng(devices=[]), threads(job.scaling.cpus_per_worker):
         is_low = job.recipe.precision == "bf16"
         dtype = torch.bfloat16 if is_low and job.recipe.lora is not None else torch.float32
         model = adapters.prepare(job.base, job.recipe, job.start, dtype)
@@ -104,7 +109,7 @@ def _run_local(job: Job, out_dir: Path, tracker: Tracker) -> tuple[Path, Progres
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     """Torch computes with so many threads: one too many, on a shared core, costs up to 20 times."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

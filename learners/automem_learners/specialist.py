@@ -4,7 +4,7 @@ Selection writes a folder (`automem select`'s), the dataset is `exact` (or `publ
 `fit`. Each step leaves its result in its folder and is not repeated where that is there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,24 @@ from omegaconf import OmegaConf
 
 from automem.config import compose
 from automem.errors import AutoMemError, UsageError
-from automem.loops.recipes import DataRecipe, Recipe, Selected, Specialist
+from automem.loops.recipes import DataRecipe, Recipe, Selected, Specialist, Weighed
 from automem.tracker import Tracker
 from automem_learners import recipe as training_recipe
 from automem_learners.adapters import AdapterVersion, check_start, check_targets
 from automem_learners.base_model import find_base
 from automem_learners.build import build_dataset
-from automem_learners.dataset import CARD, DataKind, Dataset, load_dataset
+from automem_learners.dataset import CARD, Conversation, DataKind, Dataset, load_dataset
+from automem_learners.importance import Present, lags_by_episode, weigh
 from automem_learners.recipe import Recipe as TrainingRecipe
 from automem_learners.recipe import Scaling, read_recipe, read_scaling
 from automem_learners.select.run import select
-from automem_learners.select.selection import REPORT, read_report, read_selection
+from automem_learners.select.selection import REPORT, Selection, read_report, read_selection
 from automem_learners.select.selector import Selector, read
 from automem_learners.select.thinning import Thinning
 from automem_learners.sft import fit
+
+WEIGHED = "weighed.json"
+"""What importance weights came to, in a dataset that has some."""
 
 
 class SpecialistTrainer:
@@ -90,6 +94,44 @@ class SpecialistTrainer:
             considered=report["turns"],
         )
 
+    def weigh(
+        self,
+        selected: Selected,
+        lags: Mapping[str, int],
+        champion: Specialist,
+        truncation: float,
+    ) -> Weighed:
+        """See `Trainer`; the weights are in the dataset, their figures beside it."""
+        if self._kind is not DataKind.EXACT:
+            raise UsageError(
+                "trainer.data_kind=published tokenises anew, and so knows no probabilities: set "
+                "collection.stale=drop"
+            )
+        selection = Path(selected.folder)
+        folder = _dataset_of(selection)
+        kept = folder / WEIGHED
+        if (folder / CARD).is_file() and kept.is_file():
+            return msgspec.json.decode(kept.read_bytes(), type=Weighed)
+        chosen = read_selection(selection)
+        stale = lags_by_episode(lags, chosen.by_episode().keys())
+        present = self._present(champion)
+        outcome: list[Weighed] = []
+
+        def adjust(rows: list[Conversation]) -> list[Conversation]:
+            adjusted, weighed = weigh(rows, stale, present, truncation)
+            outcome.append(weighed)
+            folder.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(msgspec.json.encode(weighed))  # before the card, which comes last
+            return adjusted
+
+        self._build(chosen, folder, adjust)
+        return outcome[0]
+
+    def _present(self, champion: Specialist) -> Present:
+        base = self._base if champion.is_adapter else find_base(champion.path)
+        adapter = Path(champion.path) if champion.is_adapter else None
+        return Present(base, adapter, self._training({}, 0).precision, self._scaling)
+
     def train(
         self,
         selected: Selected,
@@ -113,15 +155,24 @@ class SpecialistTrainer:
         return _as_specialist(version, folder)
 
     def _dataset(self, selection: Path) -> Dataset:
-        folder = selection.with_name(f"{selection.name}-dataset")
+        folder = _dataset_of(selection)
         if (folder / CARD).is_file():
             return load_dataset(folder)
+        return self._build(read_selection(selection), folder)
+
+    def _build(
+        self,
+        selection: Selection,
+        folder: Path,
+        adjust: Callable[[list[Conversation]], Iterable[Conversation]] = iter,
+    ) -> Dataset:
         return build_dataset(
-            read_selection(selection),
+            selection,
             folder,
             base_model=self._base_model,
             kind=self._kind,
             dialect=self._dialect,
+            adjust=adjust,
         )
 
     def _training(self, changes: Mapping[str, Any], seed: int) -> TrainingRecipe:
@@ -153,6 +204,10 @@ class SpecialistTrainer:
                 raise error.__cause__ from error
             raise UsageError(f"selector {data.selector}: {error}") from error
         return selector, {name: plain[name] for name in ("selector", "thin")}
+
+
+def _dataset_of(selection: Path) -> Path:
+    return selection.with_name(f"{selection.name}-dataset")
 
 
 def _as_specialist(version: AdapterVersion, folder: Path) -> Specialist:

@@ -58,7 +58,7 @@ def test_every_metric_of_ours_is_shown(dashboard: dict[str, Any]) -> None:
 
 LOGGED_BY = (
     "platform/automem/commands/play.py",
-    "platform/automem/loops/proficiency.py",
+    "platform/automem/loops/following.py",
     "learners/automem_learners/train/checkpoints.py",
 )
 """Where runs, loops and learners say what they log."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 import pytest
 from support.loop_parts import make_loop, small_template
 
@@ -15,7 +16,7 @@ from automem.errors import UsageError
 from automem.loops.gate import Rule
 from automem.loops.ledger import Picked, Trained
 from automem.loops.proficiency import Loop
-from automem.loops.recipes import DataRecipe, Recipe, Specialist, read_recipe
+from automem.loops.recipes import DataRecipe, Recipe, Selected, Specialist, read_recipe
 from automem.loops.stage import Arm, Stage
 from automem.rollout.engines import SharedEngines
 from automem.rollout.journal import read_events
@@ -25,6 +26,10 @@ from automem.seeds import SeedRange, range_of, seeds_from
 from automem.trace.events import Role, Turn
 from automem.tracker import NoTracker
 from automem_learners.adapters import read_version
+from automem_learners.base_model import find_base
+from automem_learners.dataset import Conversation, load_dataset
+from automem_learners.importance import Present, weigh
+from automem_learners.recipe import Scaling
 from automem_learners.select.selection import read_selection
 from automem_learners.specialist import SpecialistTrainer
 
@@ -255,3 +260,57 @@ def test_base_and_specialist_share_one_engine_that_outlives_their_runs(
     ]
     assert {turn.adapter for turn in turns if turn.role is Role.MEMORY} == {specialist.name}
     assert {turn.adapter for turn in turns if turn.role is Role.GAMEPLAY} == {""}
+
+
+@pytest.mark.slow
+def test_stale_turns_weigh_by_how_likely_the_champion_would_have_said_them(
+    made: Made, tmp_path: Path
+) -> None:
+    """The base's turns, learned from when the specialist is champion: the engine's own scores say
+    the same as the trainer's forward pass."""
+    folder, _, specialist = made
+    collect, place = folder / "round-1" / "collect", tmp_path / "selection"
+    teacher = trainer("embedded")
+    selected = teacher.select([collect], DataRecipe(selector="all", amount=12), place, 0)
+    weighed = teacher.weigh(selected, {str(collect): 1}, specialist, 1.0)
+    rows = load_dataset(tmp_path / "selection-dataset").conversations
+    assert weighed.turns == len(rows) == selected.turns
+    assert weighed.mean == pytest.approx(sum(row.share for row in rows) / len(rows), rel=1e-5)
+    assert 0 < weighed.truncated < len(rows)
+
+    async def ratio(engine: TransformersEngine, row: Conversation) -> float:
+        ids = row.token_ids.tolist()
+        scores = await engine.score(ids, specialist.name)
+        assert row.logprobs is not None
+        generated = np.flatnonzero(row.weights)[: int((row.weights > 0).sum()) - row.synthetic]
+        return float(np.exp(sum(scores[i] - row.logprobs[i] for i in generated)))
+
+    async def ratios() -> list[float]:
+        engine = TransformersEngine("embedded", device="cpu", threads=1, max_batch=4)
+        try:
+            await engine.load_adapter(specialist.name, specialist.path)
+            return [await ratio(engine, row) for row in rows]
+        finally:
+            await engine.close()
+
+    expected = [min(1.0, each) for each in asyncio.run(ratios())]
+    assert [row.share for row in rows] == pytest.approx(expected, rel=0.01)
+    # asked again, as after a kill, nothing is computed anew
+    assert teacher.weigh(selected, {str(collect): 1}, specialist, 1.0) == weighed
+
+
+def test_turns_without_probabilities_cannot_be_weighted(base: str) -> None:
+    row = Conversation(
+        token_ids=np.arange(4, dtype=np.int32), weights=np.array([0, 0, 1, 1], np.float32),
+        messages=(), kind="log", episode="e", step=0, turn=0, seed=0,
+    )  # fmt: skip
+    present = Present(find_base(base), None, "fp32", Scaling())
+    with pytest.raises(UsageError, match=r"holds no log-probabilities.*collection\.stale=drop"):
+        weigh([row], {"e"}, present, 1.0)
+    published = trainer(base, data_kind="published")
+    selected = Selected(folder="nowhere", turns=1, verdict="")
+    with pytest.raises(UsageError, match=r"collection\.stale=drop"):
+        published.weigh(selected, {}, Specialist(
+            name="x", path="x", steps=1, conversations=1, last_loss=0.0, tokens_per_s=0.0,
+            seconds=0.0,
+        ), 1.0)  # fmt: skip

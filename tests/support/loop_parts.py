@@ -149,6 +149,7 @@ def make_loop(
     say: Callable[[str], None] = lambda line: None,
     collection: Collection = Collection(),  # noqa: B008 - frozen
     tracker: Tracker | None = None,
+    keep: Callable[[], None] | None = None,
 ) -> Loop:
     """A loop of as many rounds as there are recipes."""
     settings = Settings(
@@ -164,6 +165,7 @@ def make_loop(
         decider or FixedDecider(recipes or [recipe()]),
         say,
         tracker,
+        keep,
     )
 
 

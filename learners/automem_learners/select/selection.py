@@ -5,6 +5,7 @@ is made of are the selected turns, by run, episode, step and turn. Reading an em
 `UsageError`: there would be nothing to train on.
 """
 
+import functools
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -119,6 +120,7 @@ def read_selection(folder: Path) -> Selection:
         SelectedTurn(
             kind=Kind(row["kind"]),
             why=": ".join(filter(None, [row["reason"], row["detail"]])),
+            run=_where(row["run"], folder),
             **{name: row[name] for name in _SAME},
         )
         for row in table.to_pylist()
@@ -128,7 +130,21 @@ def read_selection(folder: Path) -> Selection:
     return Selection(report["selector"], turns, folder)
 
 
-_SAME = ("run", "episode", "step", "turn", "weight", "seed", "tokens")
+_SAME = ("episode", "step", "turn", "weight", "seed", "tokens")
+
+
+@functools.lru_cache
+def _where(run: str, selection: Path) -> str:
+    """A run's folder: as it was written down, or where it is beside a selection that has been moved
+    together with it."""
+    if Path(run).is_dir():
+        return run
+    parts = Path(run).parts
+    for parent in selection.absolute().parents:
+        for start in range(1, len(parts)):
+            if (place := parent.joinpath(*parts[start:])).is_dir():
+                return str(place)
+    return run
 
 
 def _row(judged: Judged) -> dict[str, Any]:

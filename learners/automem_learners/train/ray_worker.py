@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from automem.storage.store import local_copy
 from automem_learners import adapters
 from automem_learners.job import Job
 from automem_learners.train import checkpoints
@@ -23,7 +24,8 @@ MADE = "made"
 
 
 def work(config: dict[str, Any]) -> None:
-    """The training function of one worker. `config`: `job` (a reference to a Job), `relay`."""
+    """The training function of one worker. `config`: `job` (a reference to a Job), `relay`,
+    `start` (URL of the adapter to go on from, where it is not in a folder that all share)."""
     import ray
     from ray.train.torch import get_device
 
@@ -32,7 +34,8 @@ def work(config: dict[str, Any]) -> None:
 
     job: Job = ray.get(config["job"][0])
     capacity, every = job.scaling.microbatch_tokens, job.scaling.checkpoint_every
-    stepper = ZeroStepper(job.base, job.recipe, job.scaling, job.start, get_device())
+    start = local_copy(config["start"]) if config["start"] else job.start
+    stepper = ZeroStepper(job.base, job.recipe, job.scaling, start, get_device())
     examples, report = fill_columns(stepper, job.examples, job.objective, capacity)
     progress = Progress(job.digest, stepper.workers, stepper.layout, (), report)
     progress = _restored(stepper, progress)

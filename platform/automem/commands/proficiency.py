@@ -1,12 +1,13 @@
 """`automem proficiency`: train memory specialists from episodes, judge them, print the table.
 
 Promise: everything that can be checked is checked before the first episode; the same command with
-the same `run.dir` goes on where it was stopped or killed, from the settings that it was begun with.
+the same `run.dir` goes on where it was stopped or killed, from the settings that it was begun with;
+with a `storage.url`, on any machine.
 """
 
 import shlex
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from automem.loops.recipes import Trainer
 from automem.loops.results_table import print_results
 from automem.loops.seedbook import SeedBook
 from automem.loops.stage import Stage, read_arm
+from automem.loops.stored_loop import StoredLoop
 from automem.report import write_report
 from automem.report_parts.gather import Arm as ReportArm
 from automem.rollout.engines import SharedEngines
@@ -45,6 +47,7 @@ EXAMPLES = [
     "automem proficiency experiment=embedded collection.mode=asynchronous",
     "automem proficiency run.dir=runs/20260101-120000-proficiency    # go on with it",
     "automem proficiency run.dir=runs/20260101-120000-proficiency rounds=3    # add a round",
+    "automem proficiency experiment=embedded run.dir=runs/mine storage.url=s3://bucket/automem",
 ]
 SEEDS = "seeds.jsonl"
 
@@ -70,14 +73,24 @@ def main(argv: list[str]) -> int:
         if config.run.dir
         else fresh_dir(RUNS, "proficiency")
     )
+    url = parts.template.storage_url
+    stored = StoredLoop(url, folder, SEEDS) if url else None
+    again = continue_line(folder) + (f" storage.url={shlex.quote(url)}" if url else "")
     try:
         with locked(folder):
-            return run(parts, folder)
+            if stored is not None and stored.begin():
+                config = begun_or_new(
+                    "proficiency", "trainer", [*options.overrides, f"run.dir={folder}"],
+                    options.config_dir,
+                )  # fmt: skip
+                parts = Parts(config, options.config_dir)
+            with stored.kept() if stored is not None else nullcontext():
+                return run(parts, folder, stored.keep if stored is not None else None)
     except (Unfinished, InfrastructureError) as error:
-        say_error(f"{error}\nGo on with: {continue_line(folder)}")
+        say_error(f"{error}\nGo on with: {again}")
         return PENDING
     except KeyboardInterrupt:
-        say_error(f"stopped; nothing is lost. Go on with: {continue_line(folder)}")
+        say_error(f"stopped; nothing is lost. Go on with: {again}")
         return INTERRUPTED
 
 
@@ -125,8 +138,8 @@ class Parts:
         )  # fmt: skip
 
 
-def run(parts: Parts, folder: Path) -> int:
-    """The whole experiment in its folder, which is ours; the exit code."""
+def run(parts: Parts, folder: Path, keep: Callable[[], None] | None = None) -> int:
+    """The whole experiment in its folder, which is ours; the exit code. `keep`: stores it."""
     if (folder / RUN_FILE).exists():
         raise UsageError(f"{folder} holds a run of automem rollout: choose another run.dir")
     if not any(folder.glob("seed-*/*.jsonl")):  # once a loop has declared itself, it is kept
@@ -134,7 +147,7 @@ def run(parts: Parts, folder: Path) -> int:
     say = teller(folder)
     plain: Any = OmegaConf.to_container(parts.config, resolve=True)
     tracker = open_tracker(plain["tracker"], folder, plain)
-    results = play(parts, folder, say, tracker)
+    results = play(parts, folder, say, tracker, keep=keep)
     tracker.finish({arm.name: arm.mean for arm in results.arms})
     if results.arms:
         print_results(results, wide_console())
@@ -148,21 +161,28 @@ def run(parts: Parts, folder: Path) -> int:
 
 
 def play(
-    parts: Parts, folder: Path, say: Callable[[str], None], tracker: Tracker, is_shown: bool = True
+    parts: Parts,
+    folder: Path,
+    say: Callable[[str], None],
+    tracker: Tracker,
+    is_shown: bool = True,
+    keep: Callable[[], None] | None = None,
 ) -> Results:
-    """Loops, controls and arms, on Ray where the template has workers."""
+    """Loops, controls and arms, on Ray where the template has workers. `keep`: stores the folder,
+    before anything is made of what a ledger says."""
     book = SeedBook(folder / SEEDS)
     with ExitStack() as stack:
         engines = None
         if parts.template.workers:
             stack.enter_context(connected())
             engines = stack.enter_context(SharedEngines())
-        stage = Stage(parts.template, engines, is_shown)
+        stage = Stage(parts.template, engines, is_shown, keep)
 
         def make_loop(seed: int, place: Path) -> Loop:
             return Loop(
-                parts.settings(seed), place, book, stage, parts.trainer, parts.decider, say, tracker
-            )
+                parts.settings(seed), place, book, stage, parts.trainer, parts.decider, say,
+                tracker, keep,
+            )  # fmt: skip
 
         experiment = Experiment(parts.plan, folder, stage, parts.trainer, make_loop, say)
         return experiment.run(parts.base, parts.scaffold)

@@ -119,8 +119,10 @@ class Trial(msgspec.Struct, frozen=True):
 class Ledger:
     """See the module's docstring."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keep: Callable[[], None] | None = None) -> None:
+        """`keep`: stores the loop's folder (`stored_loop`); called after each new entry."""
         self._folder = folder
+        self._keep = keep
         self._records = Records(folder / LEDGER, Entry)
 
     def entries(self) -> list[Entry]:
@@ -145,9 +147,12 @@ class Ledger:
                 )
 
     def add(self, round_number: int, what: Happening) -> None:
-        """Write one entry; it is on disk when this returns."""
+        """Write one entry; it is on disk, and where the loop is stored in the store, when this
+        returns."""
         written = with_paths(what, lambda path: relative_path(path, self._folder))
         self._records.append(Entry(round_number, time.time(), written))
+        if self._keep is not None:
+            self._keep()
 
     def find(self, round_number: int, kind: type[HappeningType]) -> HappeningType | None:
         """The last entry of this kind in a round."""

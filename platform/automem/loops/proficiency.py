@@ -80,7 +80,9 @@ class Loop:
         decider: Decider,
         say: Callable[[str], None],
         tracker: Tracker | None = None,
+        keep: Callable[[], None] | None = None,
     ) -> None:
+        """`keep`: stores the loop's folder; called before anything is made of an entry."""
         self._settings = settings
         self._folder = folder
         self._stage = stage
@@ -88,7 +90,7 @@ class Loop:
         self._decider = decider
         self._say = say
         self._tracker = Following(tracker or NoTracker())
-        self.ledger = Ledger(folder)
+        self.ledger = Ledger(folder, keep)
         self._book = book
         self.episodes = Episodes(
             settings.collection, settings.rounds, settings.seed, folder, book, stage, self.ledger,

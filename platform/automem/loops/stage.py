@@ -22,7 +22,7 @@ from automem.progress import RunProgress
 from automem.rollout.engines import SharedEngines
 from automem.rollout.progress import RunResult
 from automem.rollout.run import OnProgress, resume_run, run_rollout
-from automem.rollout.run_dir import RUN_FILE, read_run
+from automem.rollout.run_dir import RUN_FILE, create_run, locked, read_run
 from automem.rollout.spec import EngineSpec, EpisodeKey, RolloutSpec
 from automem.suggest import no_such
 from automem.trace.summary import write_summary
@@ -85,6 +85,11 @@ def _scripted(player: Mapping[str, Any]) -> dict[str, Any]:
 def _decided(spec: RolloutSpec, field: str) -> Any:
     """What a field decides: options that came after a run had begun have their defaults in it."""
     value = getattr(spec, field)
+    if field == "engines":  # an adapter's name says what it is; its folder may have been moved
+        return {
+            name: msgspec.structs.replace(part, adapters=dict.fromkeys(part.adapters, ""))
+            for name, part in value.items()
+        }
     return msgspec.convert(value, AgentOptions, strict=False) if field == "agent" else value
 
 
@@ -103,12 +108,18 @@ class Stage:
     """Plays arms; see the module's docstring."""
 
     def __init__(
-        self, template: RolloutSpec, engines: SharedEngines | None, is_shown: bool = True
+        self,
+        template: RolloutSpec,
+        engines: SharedEngines | None,
+        is_shown: bool = True,
+        keep: Callable[[], None] | None = None,
     ) -> None:
-        """`engines`: None where the template has no workers, and so no Ray."""
+        """`engines`: None where the template has no workers, and so no Ray. `keep`: stores the
+        loop's folder; called when a run has its name, before its first episode."""
         self._template = template
         self._engines = engines
         self._is_shown = is_shown
+        self._keep = keep
 
     @property
     def world(self) -> str:
@@ -155,6 +166,10 @@ class Stage:
         on_progress: OnProgress | None,
         should_stop: Callable[[], bool] | None,
     ) -> RunResult:
+        if self._keep is not None and not (folder / RUN_FILE).exists():
+            with locked(folder):
+                create_run(folder, spec)
+            self._keep()
         if not (folder / RUN_FILE).exists():
             return run_rollout(spec, folder, on_progress, self._engines, should_stop)
         planned = read_run(folder).spec

@@ -1,0 +1,195 @@
+"""A loop's folder in object storage, so that any machine can go on with it: ledger, seeds,
+selections, datasets, checkpoints, adapters, tables. Its rollouts are stored by themselves
+(`rollout.stored_run`); of them the loop keeps what names them.
+
+Under `storage.url`, `loops/NAME/` has `manifest.json` (path to digest) and `objects/DIGEST`.
+Promise: the manifest is written last, so what it names is a state that the folder was in, with the
+ledger read first and so never ahead of what it speaks of; an entry of the ledger is stored before
+anything is made of it (`keep` is called by `Ledger.add`). A machine that is lost costs what came
+after: games go on from their segments, a training from the last checkpoint stored. Not covered: two
+machines on one loop at the same time; the one that notices refuses (`check`), a ledger is never
+merged. Files are read whole: this is made for adapters, not for models of many gigabytes.
+"""
+
+import hashlib
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from automem.errors import StoreError, UsageError
+from automem.loops.ledger import LEDGER
+from automem.rollout.run_dir import LOCK_FILE, RUN_FILE
+from automem.rollout.stored_run import fetch
+from automem.storage.store import Store
+
+LOOPS = "loops"
+MANIFEST = "manifest.json"
+OWNER = "stored.json"
+"""In the loop's folder: whose manifest it is."""
+EVERY_S = 30.0
+"""How often what changes between two entries of the ledger is stored: checkpoints."""
+_OF_ROLLOUTS = frozenset({"episodes", "tables"})
+"""What is stored with a run itself."""
+_OF_THIS_MACHINE = frozenset({"ray", ".draft", LOCK_FILE})
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a loop's folder held."""
+
+    owner: str
+    """Changes hands with the folder: made once, at the loop's beginning."""
+    files: dict[str, str]
+    """Path to digest."""
+
+
+class StoredLoop:
+    """One loop's place in the store; see the module's docstring. Threads may share it."""
+
+    def __init__(self, url: str, folder: Path, last: str) -> None:
+        """`url`: `storage.url`; the loop is named as its folder is. `last`: path of the file that
+        others must not be ahead of: the book of seeds."""
+        self.url = f"{url.rstrip('/')}/{LOOPS}/{folder.name}"
+        self._store = Store(self.url)
+        self._folder = folder
+        self._last = last
+        self._one_at_a_time = threading.Lock()
+        self._known: dict[str, tuple[int, int, str]] = {}
+        """Path to time, size and digest, of what is in the store."""
+        self._stored: dict[str, str] = {}
+
+    def begin(self) -> bool:
+        """Take up the loop: fetch it where this machine does not have it, else see that it is
+        ours. True where it was fetched. UsageError where another loop has the name."""
+        manifest = self._manifest()
+        if not (self._folder / OWNER).exists():
+            is_new = not any(self._folder.rglob(LEDGER))
+            if manifest is not None and is_new:
+                self._fetch(manifest)
+                return True
+            self._folder.mkdir(parents=True, exist_ok=True)
+            (self._folder / OWNER).write_text(uuid.uuid4().hex)
+        if manifest is not None:
+            self._check(manifest)
+            self._stored = dict(manifest.files)
+        return False
+
+    def keep(self) -> None:
+        """Store what has changed; StoreError where the store stays away (nothing is lost here)."""
+        with self._one_at_a_time:
+            files = {path: self._put(path) for path in self._paths()}
+            files = {path: digest for path, digest in files.items() if digest}
+            if files == self._stored:
+                return
+            owner = (self._folder / OWNER).read_text()
+            manifest = self._manifest()
+            if manifest is not None:
+                self._check(manifest)
+            self._store.write(MANIFEST, msgspec.json.encode(Manifest(owner, files)))
+            gone = set(self._stored.values()) - set(files.values())
+            self._stored = files
+            for digest in gone:
+                self._store.remove(f"objects/{digest}")
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep every `EVERY_S` while the block lasts, and once more when it ends well."""
+        is_over = threading.Event()
+        failures: list[StoreError] = []
+
+        def follow() -> None:
+            while not is_over.wait(EVERY_S):
+                try:
+                    self.keep()
+                except StoreError as error:  # told by the next entry of the ledger, if it lasts
+                    failures.append(error)
+
+        thread = threading.Thread(target=follow, name="stored-loop", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+        self.keep()
+
+    # Up
+
+    def _paths(self) -> list[str]:
+        """Ledgers first, so that they are not ahead of what they speak of; the seeds last."""
+        found = []
+        for place, folders, names in os.walk(self._folder):
+            skipped = _OF_THIS_MACHINE | (_OF_ROLLOUTS if RUN_FILE in names else set())
+            folders[:] = [
+                name for name in folders if name not in skipped and not name.startswith(".writing")
+            ]
+            found += [
+                os.path.relpath(os.path.join(place, name), self._folder)
+                for name in names
+                if name not in skipped and not name.endswith(".tmp")
+            ]
+        return sorted(found, key=lambda path: (self._rank(path), path))
+
+    def _rank(self, path: str) -> int:
+        return 0 if os.path.basename(path) == LEDGER else 2 if path == self._last else 1
+
+    def _put(self, path: str) -> str:
+        """The digest of a file that is stored by then; empty where it went meanwhile."""
+        try:
+            state = os.stat(self._folder / path)
+            known = self._known.get(path)
+            if known is not None and known[:2] == (state.st_mtime_ns, state.st_size):
+                return known[2]
+            data = (self._folder / path).read_bytes()
+        except FileNotFoundError:
+            return ""
+        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        if digest not in self._stored.values():
+            self._store.write(f"objects/{digest}", data)
+        self._known[path] = (state.st_mtime_ns, state.st_size, digest)
+        return digest
+
+    # Down
+
+    def _manifest(self) -> Manifest | None:
+        data = self._store.read(MANIFEST)
+        try:
+            return None if data is None else msgspec.json.decode(data, type=Manifest)
+        except msgspec.DecodeError as error:
+            raise StoreError(f"{self.url}/{MANIFEST} is damaged: {error}") from error
+
+    def _check(self, manifest: Manifest) -> None:
+        owner = (self._folder / OWNER).read_text()
+        if manifest.owner != owner:
+            raise UsageError(
+                f"{self.url} is another loop's, or another machine goes on with this one: choose "
+                "another run.dir (its name is the loop's name in the store)"
+            )
+
+    def _fetch(self, manifest: Manifest) -> None:
+        """The folder as the manifest has it, under a new owner: the machine before is shut out."""
+        for path, digest in manifest.files.items():
+            data = self._store.read(f"objects/{digest}")
+            if data is None:
+                raise StoreError(f"{self.url}/objects/{digest} ({path}) is missing")
+            target = self._folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        fetch_rollouts(self._folder)
+        (self._folder / OWNER).write_text(uuid.uuid4().hex)
+        owner = (self._folder / OWNER).read_text()
+        self._store.write(MANIFEST, msgspec.json.encode(Manifest(owner, manifest.files)))
+        self._stored = dict(manifest.files)
+
+
+def fetch_rollouts(folder: Path) -> None:
+    """The episodes that were collected, which selection reads; whatever else was played comes when
+    it is played on."""
+    for run_file in sorted(folder.rglob(f"collect/**/{RUN_FILE}")):
+        spec = msgspec.json.decode(run_file.read_bytes())["spec"]
+        if url := spec.get("storage_url"):
+            fetch(url, run_file.parent)

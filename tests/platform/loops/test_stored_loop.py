@@ -1,0 +1,156 @@
+"""A loop in object storage: another machine goes on with it, and neither repeats nor loses."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from support.loop_parts import SkillTrainer, make_loop, recipe, small_template, timeless
+from support.s3_server import s3_server
+
+from automem.errors import StoreError, UsageError
+from automem.loops.collection import Collection
+from automem.loops.gate import Verdict
+from automem.loops.ledger import Ledger, Trained
+from automem.loops.proficiency import Outcome
+from automem.loops.recipes import Selected, Specialist
+from automem.loops.seedbook import SeedBook
+from automem.loops.stage import Stage
+from automem.loops.stored_loop import StoredLoop
+
+RECIPES = (recipe("good"), recipe("bad", source="all"))
+SEEDS = "seeds.jsonl"
+
+
+@pytest.fixture(params=["s3", "folder"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "s3":
+        with s3_server() as found:
+            yield f"{found}/automem"
+    else:
+        yield str(tmp_path / "store")
+
+
+class WritingTrainer(SkillTrainer):
+    """Leaves files as a real one does; dies, as its machine would, before a given training."""
+
+    def __init__(self, dies_in_round: int = 0) -> None:
+        super().__init__()
+        self._dies_in_round = dies_in_round
+
+    def select(self, runs: Any, data: Any, folder: Path, seed: int) -> Selected:
+        assert all(list(run.glob("episodes/*/episode.json")) for run in runs)
+        folder.mkdir(parents=True)
+        (folder / "turns.parquet").write_bytes(b"turns")
+        return super().select(runs, data, folder, seed)
+
+    def train(self, selected: Selected, training: Any, folder: Path, *rest: Any) -> Specialist:
+        assert (Path(selected.folder) / "turns.parquet").read_bytes() == b"turns"
+        step = folder / "checkpoints" / "step-000010"
+        if self._dies_in_round and folder.parent.name == f"round-{self._dies_in_round}":
+            step.mkdir(parents=True)
+            (step / "state-0.pt").write_bytes(b"half-way")
+            raise Death
+        if step.exists():
+            assert (step / "state-0.pt").read_bytes() == b"half-way"
+            shutil.rmtree(folder / "checkpoints")
+        (folder / "adapter").mkdir(parents=True)
+        (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
+        return super().train(selected, training, folder, *rest)
+
+
+class Death(BaseException):
+    """The machine is gone."""
+
+
+def go_on(
+    place: Path, url: str, trainer: SkillTrainer, collection: Collection | None = None
+) -> tuple[Outcome, bool]:
+    """The loop `mine` on a machine whose disk is `place`; whether it was fetched."""
+    folder = place / "mine"
+    stored = StoredLoop(url, folder, SEEDS)
+    was_fetched = stored.begin()
+    template = msgspec.structs.replace(small_template(), storage_url=url)
+    loop = make_loop(
+        folder, *RECIPES, trainer=trainer, book=SeedBook(folder / SEEDS), keep=stored.keep,
+        stage=Stage(template, None, is_shown=False, keep=stored.keep),
+        collection=collection or Collection(),
+    )  # fmt: skip
+    with stored.kept():
+        return loop.run(), was_fetched
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "collection", [Collection(), Collection(mode="asynchronous", part=1, stale="weight")]
+)
+def test_another_machine_goes_on_where_the_first_one_was_lost(
+    url: str, collection: Collection, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    with pytest.raises(Death):
+        go_on(first, url, WritingTrainer(dies_in_round=2), collection)
+    StoredLoop(url, first / "mine", SEEDS).keep()  # what the clock would have stored by then
+    before = timeless(first / "mine")
+    played = sorted(path.name for path in (first / "mine").rglob("collect/**/episode.json"))
+    shutil.rmtree(first)
+    trainer = WritingTrainer()
+    outcome, was_fetched = go_on(second, url, trainer, collection)
+    assert was_fetched
+    assert timeless(second / "mine")[: len(before)] == before
+    assert outcome.rounds[0].verdict is Verdict.ACCEPTED
+    assert len(trainer.selections) == 0  # both rounds' had been made
+    assert [folder.parent.name for _, _, folder, *_ in trainer.trainings] == ["round-2"]
+    assert (
+        sorted(path.name for path in (second / "mine").rglob("collect/**/episode.json")) == played
+    )  # fetched, and none played again
+    made = Ledger(second / "mine").find_all(1, Trained)
+    assert [each.specialist.name for each in made] == ["round-1-specialist-1"]
+    weights = second / "mine" / "round-1" / "specialist-1" / "adapter"
+    assert (weights / "adapter_model.safetensors").read_bytes() == b"weights"
+
+
+def test_the_machine_that_lost_its_loop_is_shut_out(url: str, tmp_path: Path) -> None:
+    for place in ("first", "second"):
+        folder = tmp_path / place / "mine"
+        folder.mkdir(parents=True)
+        stored = StoredLoop(url, folder, SEEDS)
+        if place == "first":
+            assert not stored.begin()
+            (folder / "ledger.jsonl").write_text("")
+            stored.keep()
+            first = stored
+        else:
+            assert stored.begin()
+            assert (folder / "ledger.jsonl").exists()
+    (tmp_path / "first" / "mine" / "ledger.jsonl").write_text("later\n")
+    with pytest.raises(UsageError, match="another machine goes on with this one"):
+        first.keep()
+
+
+def test_what_is_gone_from_the_folder_goes_from_the_store(url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    stored = StoredLoop(url, folder, SEEDS)
+    stored.begin()
+    step = folder / "round-1" / "specialist-1" / "checkpoints" / "step-000010"
+    step.mkdir(parents=True)
+    (step / "state-0.pt").write_bytes(b"state")
+    (folder / "kept").write_bytes(b"kept")
+    stored.keep()
+    assert len(stored._store.names("objects")) == 3  # with the owner's mark
+    shutil.rmtree(step)
+    stored.keep()
+    assert len(stored._store.names("objects")) == 2
+
+
+def test_a_store_that_lacks_what_its_manifest_names_says_so(url: str, tmp_path: Path) -> None:
+    stored = StoredLoop(url, tmp_path / "a" / "mine", SEEDS)
+    stored.begin()
+    (tmp_path / "a" / "mine" / "ledger.jsonl").write_text("")
+    stored.keep()
+    for name in stored._store.names("objects"):
+        stored._store.remove(f"objects/{name}")
+    with pytest.raises(StoreError, match="is missing"):
+        StoredLoop(url, tmp_path / "b" / "mine", SEEDS).begin()
