@@ -18,6 +18,7 @@ WORLDS: dict[str, str] = {
     "automem/Memento-v0": "automem_envs.memory_games.memento:MementoWorld",
     "automem/MiniHack-v0": "automem_envs.minihack.world:MiniHackWorld",
     "automem/NetHack-v0": "automem_envs.nethack.world:NetHackWorld",
+    "automem/RecordedSessions-v0": "automem_envs.sessions.recorded:RecordedSessionsWorld",
     "automem/RedBlueDoors-v0": "automem_envs.memory_games.grids:RedBlueDoorsWorld",
     "automem/RepeatPrevious-v0": "automem_envs.memory_games.cards:RepeatPreviousWorld",
     "automem/Sessions-v0": "automem_envs.sessions.world:SessionsWorld",

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from support.world_contract import (
     assert_killed_episode_resumes,
     assert_same_in_every_process,
     assert_takes_anything,
 )
+
+from automem_envs.registration import WORLDS
 
 CONF = Path(__file__).parents[2] / "conf" / "env"
 CRAFTER = {"_target_": "automem_envs.crafter.CrafterWorld"}
@@ -104,3 +107,11 @@ def test_a_killed_concentration_episode_resumes_to_the_same_trace(tmp_path: Path
 def test_no_world_is_forgotten() -> None:
     here = {"crafter", "concentration", "recorded_sessions"}
     assert {path.stem for path in CONF.glob("*.yaml")} == here | set(KEPT_ELSEWHERE)
+
+
+def test_every_shipped_world_has_a_gymnasium_id() -> None:
+    targets = {path.stem: yaml.safe_load(path.read_text())["world"] for path in CONF.glob("*.yaml")}
+    adapters = {"gymnasium", "verifiers"}  # they wrap what has a name of its own
+    classes = {world["_target_"].rpartition(".")[2] for name, world in targets.items()
+               if name not in adapters}  # fmt: skip
+    assert {entry.rpartition(":")[2] for entry in WORLDS.values()} == classes
