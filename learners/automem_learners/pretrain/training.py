@@ -30,7 +30,10 @@ class TrainingPlan(msgspec.Struct, frozen=True):
     epochs: float = 1.0
     seconds: float = 0.0
     """Wall time after which the schedule is made to end; 0 trains all epochs. A run that is cut
-    short by time does not repeat exactly."""
+    short by time does not repeat exactly, and on a busy machine it sees fewer tokens."""
+    tokens: int = 0
+    """Tokens after which the schedule is made to end, on any machine the same; 0 trains all
+    epochs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,8 @@ def train(
             done = step / steps
             if plan.seconds:
                 done = max(done, (time.perf_counter() - start) / plan.seconds)
+            if plan.tokens:
+                done = max(done, tokens / plan.tokens)
             if step >= steps or done >= 1:
                 return tokens
             batch = collate(group, pad)

@@ -55,3 +55,16 @@ def test_time_ends_the_schedule() -> None:
     model = build_model(SHAPE, seed=0)
     plan = TrainingPlan(batch_tokens=256, epochs=1000, seconds=0.2)
     assert train(model, CORPUS[:60], plan, 0, lambda progress: None) > 0
+
+
+def test_a_number_of_tokens_ends_the_schedule_at_the_same_place_every_time() -> None:
+    def trained() -> tuple[int, list[float]]:
+        model = build_model(SHAPE, seed=0)
+        losses: list[float] = []
+        plan = TrainingPlan(batch_tokens=256, epochs=1000, tokens=2_000)
+        seen = train(model, CORPUS[:60], plan, 0, lambda progress: losses.append(progress.loss))
+        return seen, losses
+
+    seen, losses = trained()
+    assert 2_000 <= seen < 2_000 + 256
+    assert trained() == (seen, pytest.approx(losses))
