@@ -4,7 +4,9 @@ A toy world and a scripted player behind a fixed latency per call, on real worke
 Ray; so what is measured is the platform. For 10 to 2,000 episodes at the same time: steps/s beside
 the ideal (episodes that do nothing but wait for their calls), CPU time per step of workers and of
 the driver, memory per episode, and the driver's share of one core. The driver's cost should follow
-the number of workers and of seconds, not the number of steps: `steps per pulse` shows it.
+the number of workers and of seconds, not the number of steps. `steady` figures are taken from the
+moment when as many steps were played as there are episodes to the last one when none had ended, so
+that starts and ends (imports, tables) are left out; the cost of looking is no part of the driver's.
 
     python benchmarks/scale.py [--episodes 10,100,500,2000] [--workers 2] [--out F]
 
@@ -52,6 +54,22 @@ class Measured:
     mb_per_episode: float
     """What it grows by from the smallest run to this one, per episode."""
     journal_bytes_per_step: float
+    steady_s: float
+    """Length of the steady part; 0 where the run was too short to have one."""
+    steady_steps_per_s: float
+    steady_worker_ms_per_step: float
+    """CPU time of the workers' processes, the toy worlds' included."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The run at one moment."""
+
+    at: float
+    steps: int
+    ended: int
+    driver_cpu_s: float
+    worker_cpu_s: float
 
 
 def measure(episodes: int, workers: int, latency_s: float, steps: int) -> Measured:
@@ -61,12 +79,16 @@ def measure(episodes: int, workers: int, latency_s: float, steps: int) -> Measur
     from automem.rollout.progress import Progress
     from automem.rollout.run import run_rollout
 
-    looks: list[tuple[float, int, float]] = []
-    most = [0.0]
+    looks: list[Look] = []
+    most, looking_s = 0.0, 0.0
 
     def look(progress: Progress) -> None:
-        looks.append((time.monotonic(), progress.steps, _cpu_s()))
-        most[0] = max(most[0], _worker_mb())
+        nonlocal most, looking_s
+        now, own = time.monotonic(), _cpu_s()
+        mb, cpu_s = _workers()
+        looks.append(Look(now, progress.steps, progress.episodes_done, own - looking_s, cpu_s))
+        most = max(most, mb)
+        looking_s += _cpu_s() - own
 
     spec = toy_spec(
         seeds=range(episodes),
@@ -79,9 +101,13 @@ def measure(episodes: int, workers: int, latency_s: float, steps: int) -> Measur
         result = run_rollout(spec, Path(folder) / "run", look)
     if not result.is_complete or result.restarts:
         raise SystemExit(f"{len(result.pending)} episodes pending, {result.restarts} restarts")
-    flowing = [each for each in looks if each[1] > 0]
+    flowing = [each for each in looks if each.steps > 0]
     first, last = flowing[0], flowing[-1]
-    wall_s, played = last[0] - first[0], last[1] - first[1]
+    wall_s, played = last.at - first.at, last.steps - first.steps
+    driver_s = last.driver_cpu_s - first.driver_cpu_s
+    steady = [each for each in looks if each.steps >= episodes and not each.ended]
+    begin, end = (steady[0], steady[-1]) if steady else (first, first)
+    steady_s, steady_steps = end.at - begin.at, end.steps - begin.steps
     stats = result.stats
     turns = stats.turns / stats.steps
     return Measured(
@@ -93,12 +119,17 @@ def measure(episodes: int, workers: int, latency_s: float, steps: int) -> Measur
         steps_per_s=round(played / wall_s, 1),
         ideal_steps_per_s=round(episodes / (turns * latency_s), 1),
         worker_ms_per_step=round(1e3 * stats.cpu_s / stats.steps, 3),
-        driver_cpu_s=round(last[2] - first[2], 3),
-        driver_core_share=round((last[2] - first[2]) / wall_s, 4),
-        driver_ms_per_step=round(1e3 * (last[2] - first[2]) / max(1, played), 4),
-        worker_mb=round(most[0], 1),
+        driver_cpu_s=round(driver_s, 3),
+        driver_core_share=round(driver_s / wall_s, 4),
+        driver_ms_per_step=round(1e3 * driver_s / max(1, played), 4),
+        worker_mb=round(most, 1),
         mb_per_episode=0.0,
         journal_bytes_per_step=round(stats.bytes / stats.steps),
+        steady_s=round(steady_s, 2),
+        steady_steps_per_s=round(steady_steps / steady_s, 1) if steady_s else 0.0,
+        steady_worker_ms_per_step=round(
+            1e3 * (end.worker_cpu_s - begin.worker_cpu_s) / max(1, steady_steps), 3
+        ),
     )
 
 
@@ -107,16 +138,19 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _worker_mb() -> float:
-    """Resident memory of the processes that host episodes (below the local Ray that we started)."""
-    total = 0
+def _workers() -> tuple[float, float]:
+    """Resident MB and CPU seconds of the processes that host episodes (below the local Ray that we
+    started)."""
+    total, cpu_s = 0, 0.0
     for process in psutil.Process().children(recursive=True):
         try:
             if process.name().startswith("ray::Worker"):
                 total += process.memory_info().rss
+                used = process.cpu_times()
+                cpu_s += used.user + used.system
         except psutil.NoSuchProcess:
             continue
-    return total / 1e6
+    return total / 1e6, cpu_s
 
 
 def main() -> None:
@@ -141,8 +175,8 @@ def main() -> None:
             print(f"{count} episodes: {row.wall_s} s", file=sys.stderr)
     table = Table(title=f"{options.workers} workers, {options.latency_s:g} s per call")
     for column in (
-        "episodes", "steps/s", "of ideal", "worker CPU/step", "driver CPU/step", "driver core",
-        "MB/episode", "bytes/step",
+        "episodes", "steps/s", "of ideal", "worker CPU/step", "steady steps/s", "steady CPU/step",
+        "driver CPU/step", "driver core", "MB/episode", "bytes/step",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for row in rows:
@@ -151,6 +185,8 @@ def main() -> None:
             f"{row.steps_per_s:,.0f}",
             f"{row.steps_per_s / row.ideal_steps_per_s:.0%}",
             f"{row.worker_ms_per_step:.2f} ms",
+            f"{row.steady_steps_per_s:,.0f}" if row.steady_s else "",
+            f"{row.steady_worker_ms_per_step:.2f} ms" if row.steady_s else "",
             f"{row.driver_ms_per_step:.3f} ms",
             f"{row.driver_core_share:.1%}",
             f"{row.mb_per_episode:.2f}",

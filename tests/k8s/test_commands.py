@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.chart_settings import RUN, SERVICE
+from support.chart_settings import GPUS, RUN, SERVICE
 from support.rendered_chart import CHART, EXAMPLES, ROOT, Object, of_kind, render
 
 from automem.cli import COMMANDS
@@ -65,6 +65,19 @@ def test_runs_on_object_storage_compose_and_say_where_it_is() -> None:
     }
     [words] = command_lines(render(values)).values()
     assert composed(words).storage.url == "s3://bucket/automem"
+
+
+def test_training_on_object_storage_keeps_its_checkpoints_there_and_goes_to_its_nodes() -> None:
+    values = {
+        "storage": {"kind": "object", "object": {"url": "s3://bucket/automem/"}},
+        "network": {"internet": True},
+        "groups": GPUS,
+        "runs": [{**RUN, "command": "proficiency", "config": ["learner=gpu"]}],
+    }
+    [words] = command_lines(render(values)).values()
+    scaling = composed(words).trainer.scaling
+    assert scaling.storage_url == "s3://bucket/automem"
+    assert scaling.labels == {"automem/role": "learner"}
 
 
 @pytest.mark.parametrize("command", RUN_COMMANDS)

@@ -59,6 +59,7 @@ def test_every_metric_of_ours_is_shown(dashboard: dict[str, Any]) -> None:
 LOGGED_BY = (
     "platform/automem/commands/play.py",
     "platform/automem/loops/following.py",
+    "platform/automem/loops/collection.py",
     "learners/automem_learners/train/checkpoints.py",
 )
 """Where runs, loops and learners say what they log."""

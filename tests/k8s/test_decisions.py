@@ -155,17 +155,9 @@ REFUSED: dict[str, tuple[Object, str]] = {
         {
             "storage": {"kind": "object", "object": {"url": "s3://b/a"}},
             "network": {"internet": True},
-            "runs": [{**RUN, "command": "proficiency"}],
+            "runs": [{**RUN, "command": "evolve"}],
         },
         "keeps its ledger",
-    ),
-    "training without a shared folder": (
-        {
-            "storage": {"kind": "object", "object": {"url": "s3://b/a"}},
-            "network": {"internet": True},
-            "groups": GPUS,
-        },
-        "groups.learner",
     ),
     "Kubernetes' tokens for a run": ({"auth": {"kubernetes": True}, "runs": [RUN]}, "RayJob"),
     "Kueue with an autoscaler": (

@@ -11,6 +11,7 @@ from automem.commands.plan import RUNS
 from automem.commands.submit import STORAGE, follow
 from automem.commands.table import wide_console
 from automem.errors import UsageError
+from automem.loops.stored_loop import fetch_loop, is_loop
 from automem.ray_jobs import Job, Jobs
 from automem.rollout.stored_run import fetch, runs_of_job
 
@@ -84,6 +85,12 @@ def _fetch(job: Job, into: Path) -> int:
     urls = runs_of_job(place, job.id)
     if not urls:
         raise UsageError(f"{job.id} has stored no run under {place} yet ({job.status.lower()})")
+    loops = [url for url in urls if is_loop(url)]
+    for url in loops:  # its rollouts come with it, each in its place
+        folder = into / url.rpartition("/")[2]
+        print(f"fetched: {folder} ({fetch_loop(url, folder)} rollouts)")
+    if loops:
+        return 0
     for url in urls:
         run_dir = into / url.rpartition("/")[2]
         finished = fetch(url, run_dir)

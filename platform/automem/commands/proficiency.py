@@ -6,6 +6,7 @@ with a `storage.url`, on any machine.
 """
 
 import shlex
+import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -68,17 +69,18 @@ def main(argv: list[str]) -> int:
         print(OmegaConf.to_yaml(config, resolve=True), end="")
         return 0
     parts = Parts(config, options.config_dir)
-    folder = (
-        Path(config.run.dir).expanduser().resolve()
-        if config.run.dir
-        else fresh_dir(RUNS, "proficiency")
-    )
     url = parts.template.storage_url
+    # Its name is the loop's in the store, where other machines have theirs.
+    name = f"proficiency-{uuid.uuid4().hex[:6]}" if url else "proficiency"
+    folder = (
+        Path(config.run.dir).expanduser().resolve() if config.run.dir else fresh_dir(RUNS, name)
+    )
     stored = StoredLoop(url, folder, SEEDS) if url else None
     again = continue_line(folder) + (f" storage.url={shlex.quote(url)}" if url else "")
     try:
         with locked(folder):
             if stored is not None and stored.begin():
+                print(f"fetched {stored.url}, and going on with it")
                 config = begun_or_new(
                     "proficiency", "trainer", [*options.overrides, f"run.dir={folder}"],
                     options.config_dir,

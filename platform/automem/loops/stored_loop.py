@@ -16,7 +16,7 @@ import os
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -24,7 +24,7 @@ import msgspec
 from automem.errors import StoreError, UsageError
 from automem.loops.ledger import LEDGER
 from automem.rollout.run_dir import LOCK_FILE, RUN_FILE
-from automem.rollout.stored_run import fetch
+from automem.rollout.stored_run import JOB_VARIABLE, JOBS, fetch
 from automem.storage.store import Store
 
 LOOPS = "loops"
@@ -35,7 +35,7 @@ EVERY_S = 30.0
 """How often what changes between two entries of the ledger is stored: checkpoints."""
 _OF_ROLLOUTS = frozenset({"episodes", "tables"})
 """What is stored with a run itself."""
-_OF_THIS_MACHINE = frozenset({"ray", ".draft", LOCK_FILE})
+_OF_THIS_MACHINE = frozenset({"ray", ".draft", LOCK_FILE, OWNER})
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -55,6 +55,7 @@ class StoredLoop:
         others must not be ahead of: the book of seeds."""
         self.url = f"{url.rstrip('/')}/{LOOPS}/{folder.name}"
         self._store = Store(self.url)
+        self._jobs = Store(url)
         self._folder = folder
         self._last = last
         self._one_at_a_time = threading.Lock()
@@ -65,7 +66,9 @@ class StoredLoop:
     def begin(self) -> bool:
         """Take up the loop: fetch it where this machine does not have it, else see that it is
         ours. True where it was fetched. UsageError where another loop has the name."""
-        manifest = self._manifest()
+        if job := os.environ.get(JOB_VARIABLE):
+            self._jobs.write(f"{JOBS}/{job}/{LOOPS}-{self._folder.name}", self.url.encode())
+        manifest = _manifest(self._store)
         if not (self._folder / OWNER).exists():
             is_new = not any(self._folder.rglob(LEDGER))
             if manifest is not None and is_new:
@@ -86,7 +89,7 @@ class StoredLoop:
             if files == self._stored:
                 return
             owner = (self._folder / OWNER).read_text()
-            manifest = self._manifest()
+            manifest = _manifest(self._store)
             if manifest is not None:
                 self._check(manifest)
             self._store.write(MANIFEST, msgspec.json.encode(Manifest(owner, files)))
@@ -97,25 +100,27 @@ class StoredLoop:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep every `EVERY_S` while the block lasts, and once more when it ends well."""
+        """Keep every `EVERY_S` while the block lasts, and once more when it ends."""
         is_over = threading.Event()
-        failures: list[StoreError] = []
 
         def follow() -> None:
             while not is_over.wait(EVERY_S):
-                try:
+                with suppress(StoreError, UsageError):  # the ledger's next entry tells, if it lasts
                     self.keep()
-                except StoreError as error:  # told by the next entry of the ledger, if it lasts
-                    failures.append(error)
 
         thread = threading.Thread(target=follow, name="stored-loop", daemon=True)
         thread.start()
         try:
             yield
+        except (Exception, KeyboardInterrupt):
+            with suppress(StoreError, UsageError):  # what ended the block is what counts
+                self.keep()
+            raise
+        else:
+            self.keep()
         finally:
             is_over.set()
             thread.join()
-        self.keep()
 
     # Up
 
@@ -155,13 +160,6 @@ class StoredLoop:
 
     # Down
 
-    def _manifest(self) -> Manifest | None:
-        data = self._store.read(MANIFEST)
-        try:
-            return None if data is None else msgspec.json.decode(data, type=Manifest)
-        except msgspec.DecodeError as error:
-            raise StoreError(f"{self.url}/{MANIFEST} is damaged: {error}") from error
-
     def _check(self, manifest: Manifest) -> None:
         owner = (self._folder / OWNER).read_text()
         if manifest.owner != owner:
@@ -172,24 +170,53 @@ class StoredLoop:
 
     def _fetch(self, manifest: Manifest) -> None:
         """The folder as the manifest has it, under a new owner: the machine before is shut out."""
-        for path, digest in manifest.files.items():
-            data = self._store.read(f"objects/{digest}")
-            if data is None:
-                raise StoreError(f"{self.url}/objects/{digest} ({path}) is missing")
-            target = self._folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-        fetch_rollouts(self._folder)
-        (self._folder / OWNER).write_text(uuid.uuid4().hex)
-        owner = (self._folder / OWNER).read_text()
+        _write_files(self._store, manifest, self._folder)
+        # Selection reads the collected episodes; whatever else comes when it is played on.
+        _fetch_rollouts(self._folder, "collect/**/")
+        owner = uuid.uuid4().hex
+        (self._folder / OWNER).write_text(owner)
         self._store.write(MANIFEST, msgspec.json.encode(Manifest(owner, manifest.files)))
         self._stored = dict(manifest.files)
 
 
-def fetch_rollouts(folder: Path) -> None:
-    """The episodes that were collected, which selection reads; whatever else was played comes when
-    it is played on."""
-    for run_file in sorted(folder.rglob(f"collect/**/{RUN_FILE}")):
-        spec = msgspec.json.decode(run_file.read_bytes())["spec"]
-        if url := spec.get("storage_url"):
+def is_loop(url: str) -> bool:
+    """Whether this is the place of a loop, and not of a run."""
+    return f"/{LOOPS}/" in url
+
+
+def fetch_loop(url: str, folder: Path) -> int:
+    """A copy of a stored loop to look at, all its episodes with it; how many rollouts. UsageError
+    where nothing is stored. The loop stays with the machine that has it."""
+    store = Store(url)
+    manifest = _manifest(store)
+    if manifest is None:
+        raise UsageError(f"{url} holds no loop: it has no {MANIFEST}")
+    _write_files(store, manifest, folder)
+    return _fetch_rollouts(folder, "**/")
+
+
+def _manifest(store: Store) -> Manifest | None:
+    data = store.read(MANIFEST)
+    try:
+        return None if data is None else msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"{store.url}/{MANIFEST} is damaged: {error}") from error
+
+
+def _write_files(store: Store, manifest: Manifest, folder: Path) -> None:
+    for path, digest in manifest.files.items():
+        data = store.read(f"objects/{digest}")
+        if data is None:
+            raise StoreError(f"{store.url}/objects/{digest} ({path}) is missing")
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+def _fetch_rollouts(folder: Path, where: str) -> int:
+    """The episodes of the rollouts that lie where the pattern says."""
+    found = sorted(folder.rglob(f"{where}{RUN_FILE}"))
+    for run_file in found:
+        if url := msgspec.json.decode(run_file.read_bytes())["spec"].get("storage_url"):
             fetch(url, run_file.parent)
+    return len(found)

@@ -36,6 +36,7 @@ from automem.rollout.episode import EpisodeResult, EpisodeStatus, result_of
 from automem.rollout.finish import read_done
 from automem.rollout.meter import WorkerStats
 from automem.rollout.progress import Ledger, Progress
+from automem.rollout.reserved import Reservation
 from automem.rollout.spec import EpisodeKey, RolloutSpec
 from automem.rollout.stored_run import StoredRun
 from automem.rollout.suspicion import Suspicion, record_conviction
@@ -118,6 +119,7 @@ class Pool:
             max_restarts=0,
             max_concurrency=10_000,
         )
+        self._room = Reservation(spec) if place.group else None
 
     @property
     def stats(self) -> WorkerStats:
@@ -132,6 +134,8 @@ class Pool:
         """Until every one of `keys` has come out, or a stop was asked for."""
         self._todo.extend(keys)
         try:
+            if self._room is not None:
+                self._room.wait()
             while self._todo or self._todo_alone or any(hand.keys for hand in self._hands):
                 if self._should_stop():
                     self._drain(self._hands)
@@ -146,6 +150,8 @@ class Pool:
             self._report(is_last=True)
             for hand in self._hands:
                 self._kill(hand)
+            if self._room is not None:
+                self._room.release()
 
     # Placing and handing out
 
@@ -161,7 +167,12 @@ class Pool:
             alone += 1
 
     def _start_worker(self, is_alone: bool = False) -> Hand:
-        actor = self._actor_class.remote(self._spec, str(self._run_dir), self._shared, sys.path)
+        actor_class = self._actor_class
+        if self._room is not None and not is_alone:  # the reservation says where
+            actor_class = actor_class.options(
+                label_selector=None, scheduling_strategy=self._room.strategy
+            )
+        actor = actor_class.remote(self._spec, str(self._run_dir), self._shared, sys.path)
         start, pulse = actor.start.remote(), actor.pulse.remote(PULSE_S)
         now = time.monotonic()
         hand = Hand(actor, start, pulse, now, now, is_alone)

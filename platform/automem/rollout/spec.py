@@ -94,6 +94,9 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Custom resources that each worker reserves."""
     spread: bool = True
     """Over the nodes, as evenly as Ray can; else as few nodes as hold them."""
+    group: Literal["", "PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = ""
+    """Reserve room for all workers at once, in a placement group spread like this; empty: each
+    worker starts where and when there is room."""
     drain_s: float = 5.0
     """Seconds between looks for nodes that are being taken back; 0: never."""
     wait_s: float = 0.0

@@ -2,7 +2,7 @@
 the traces stay those of an undisturbed run on one machine."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,24 @@ import pytest
 from support.clusters import ROLLOUT, Nodes, cluster_of
 from support.drivers import assert_same_traces
 from support.s3_server import s3_server
+from support.tiny_base import build_base, random_dataset
 from support.toy_world import toy_spec
 
+from automem.errors import UsageError
 from automem.rollout.progress import Progress
 from automem.rollout.run import run_rollout
 from automem.rollout.run_dir import read_run
-from automem.rollout.spec import Placement, RolloutSpec
+from automem.rollout.spec import Placement, RolloutSpec, Watchdog
 from automem.rollout.stored_run import fetch
+from automem.storage.store import Store
+from automem.tracker import NoTracker
+from automem_learners.recipe import Lora, Recipe, Scaling
+from automem_learners.sft import fit
 
 pytestmark = pytest.mark.slow
 
 SEEDS = range(8)
+LEARNER = {"automem/role": "learner"}
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +126,71 @@ def test_a_stored_run_can_be_fetched_by_another_machine(
     url = read_run(tmp_path / "here").spec.storage_url
     assert len(fetch(url, tmp_path / "there")) == len(SEEDS)
     assert_same_traces(tmp_path / "there", undisturbed)
+
+
+@pytest.mark.parametrize("strategy", ["STRICT_SPREAD", "STRICT_PACK"])
+def test_a_reserved_run_has_its_workers_where_the_group_says(
+    nodes: Nodes, bucket: str, scratch: Path, undisturbed: Path, tmp_path: Path, strategy: Any
+) -> None:
+    nodes.one()
+    place = Placement(labels=ROLLOUT, group=strategy)
+    run_dir = tmp_path / f"reserved-{strategy.lower()}"
+    result = run_rollout(spec_for(bucket, placement=place), run_dir)
+    assert result.is_complete
+    assert len(nodes_used(scratch, run_dir.name)) == (2 if strategy == "STRICT_SPREAD" else 1)
+    assert_same_traces(run_dir, undisturbed)
+
+
+def test_a_run_that_finds_no_room_for_all_its_workers_says_so(
+    nodes: Nodes, bucket: str, tmp_path: Path
+) -> None:
+    place = Placement(labels={"automem/role": "nowhere"}, group="PACK")
+    spec = spec_for(bucket, placement=place, watchdog=Watchdog(start_s=1.0))
+    with pytest.raises(UsageError, match=r"no room for 2 workers at once .*placement\.rollout"):
+        run_rollout(spec, tmp_path / "nowhere")
+
+
+@pytest.mark.timeout(600)
+def test_training_runs_on_the_learners_nodes_and_keeps_its_checkpoints_in_the_store(
+    nodes: Nodes, bucket: str, tmp_path: Path
+) -> None:
+    """One worker of DeepSpeed; what it leaves is in the driver's folder, the store is empty again;
+    without such a node it says so at once."""
+    base = build_base(tmp_path / "base")
+    dataset = random_dataset(tmp_path / "data", base)
+    scaling = Scaling(
+        backend="deepspeed", labels=LEARNER, zero_stage=2, checkpoint_every=1,
+        storage_url=f"{bucket}/learning",
+    )  # fmt: skip
+    recipe = Recipe(lora=Lora(rank=2, alpha=4), max_steps=3, precision="fp32")
+    with pytest.raises(UsageError, match=r"nodes labelled .*learner.* have 0: ask for fewer"):
+        fit(dataset, recipe, base, tmp_path / "out", scaling)
+    learner = nodes.add(**LEARNER)
+    seen: set[str] = set()
+    stored: set[int] = set()
+
+    class Watching(NoTracker):
+        def log(self, metrics: Mapping[str, float], step: int) -> None:
+            seen.update(_nodes_of("RayTrainWorker"))
+            stored.add(len(Store(f"{bucket}/learning").tree()))
+
+    version = fit(dataset, recipe, base, tmp_path / "out", scaling, Watching())
+    assert seen == {learner}
+    assert max(stored) > 0
+    assert version.steps == 3
+    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()
+    assert Store(f"{bucket}/learning").tree() == []
+
+
+def _nodes_of(kind: str) -> set[str]:
+    """Where living actors of a class are."""
+    import ray._private.state as state
+
+    return {
+        str(actor["Address"]["NodeID"])
+        for actor in state.actors().values()
+        if actor["State"] == "ALIVE" and kind in actor["ActorClassName"]
+    }
 
 
 def _take_back(node_id: str) -> None:

@@ -1,5 +1,6 @@
 """Jobs on a real head that asks for its token: submitted by Ray's command and by ours."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,7 @@ def call(head: Head, folder: Path, *words: str, **env: str) -> subprocess.Comple
         env={**head.environment, **env},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=400,
     )
 
 
@@ -110,6 +111,43 @@ def test_automem_submit_follows_returns_the_exit_code_and_fetches(
     listed = call(head, tmp_path, "automem", "jobs", *words)
     assert "one" in listed.stdout
     assert "succeeded" in listed.stdout
+
+
+SHORT_LOOP = [
+    *("proficiency", "experiment=embedded", "training_seeds=[0]", "rounds=2"),
+    *("env.world.cards=8", "env.world.max_steps=12", "rollout.workers=1"),
+    *("collection.mode=asynchronous", "collection.part=2"),
+    "decider.recipes=[{data: {episodes: 4, selector: all, amount: 24}}]",
+    *("learner.recipe.max_steps=3", "learner.recipe.lora.rank=4"),
+    *("gate.pairs=4", "gate.race=[2]", "gate.race_level=0.99", "gate.alpha=0.9", "gate.flips=99"),
+    *("report.games=2", "~controls", "+controls={}", "~report.arms"),
+    "+report.arms={base: {}, specialist: {memory: champion}}",
+]
+"""The embedded experiment in short form: collecting while it trains, decided by the gate."""
+
+
+@pytest.mark.timeout(600)
+def test_a_short_loop_as_a_job_leaves_its_ledger_adapters_and_table_in_the_store(
+    head: Head, checkout: Path, bucket: str, tmp_path: Path
+) -> None:
+    words = ["--address", head.address]
+    loop = [*SHORT_LOOP, f"storage.url={bucket}/loops-of-jobs", "run.dir=runs/short-loop"]
+    done = call(head, checkout, "automem", "submit", *words, "--id", "loop", *loop)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gathered 4 episodes" in done.stdout
+    fetched = call(head, tmp_path, "automem", "jobs", *words, "fetch", "loop")
+    assert fetched.returncode == 0, fetched.stderr
+    folder = tmp_path / "runs" / "short-loop"
+    results = json.loads((folder / "results.json").read_text())
+    rounds = results["rounds"]["0"]
+    assert [each["round"] for each in rounds] == [1, 2]
+    assert all(sum(each["staleness"]["turns_by_lag"].values()) > 0 for each in rounds)
+    assert {arm["name"] for arm in results["arms"]} == {"base", "specialist"}
+    assert (folder / "seed-0" / "ledger.jsonl").is_file()
+    weights = folder / "seed-0" / "round-1" / "specialist-1" / "adapter"
+    assert (weights / "adapter_model.safetensors").is_file()
+    collected = folder / "seed-0" / "collect" / "part-1"
+    assert len(list(collected.glob("episodes/*/episode.json"))) == 2
 
 
 def test_a_job_that_fails_fails_here_with_its_code(head: Head, checkout: Path) -> None:

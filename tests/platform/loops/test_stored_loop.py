@@ -139,10 +139,10 @@ def test_what_is_gone_from_the_folder_goes_from_the_store(url: str, tmp_path: Pa
     (step / "state-0.pt").write_bytes(b"state")
     (folder / "kept").write_bytes(b"kept")
     stored.keep()
-    assert len(stored._store.names("objects")) == 3  # with the owner's mark
+    assert len(stored._store.names("objects")) == 2
     shutil.rmtree(step)
     stored.keep()
-    assert len(stored._store.names("objects")) == 2
+    assert len(stored._store.names("objects")) == 1
 
 
 def test_a_store_that_lacks_what_its_manifest_names_says_so(url: str, tmp_path: Path) -> None:

@@ -22,12 +22,9 @@
 {{- if and (eq $values.storage.kind "object") $values.network.enabled (not (or $values.network.storage.cidrs $values.network.internet)) -}}
 {{- fail "storage.kind=object: let pods reach the object store, by network.storage.cidrs or network.internet" -}}
 {{- end -}}
-{{- if and (eq $values.storage.kind "object") $values.groups.learner.enabled -}}
-{{- fail "training keeps its checkpoints in a folder that all its pods see: use storage.kind=pvc for groups.learner" -}}
-{{- end -}}
 {{- range $run := $values.runs -}}
-{{- if and (eq $values.storage.kind "object") (ne $run.command "rollout") -}}
-{{- fail (printf "the run %q: a loop (%s) keeps its ledger in its folder, which goes with the pod: use storage.kind=pvc" $run.name $run.command) -}}
+{{- if and (eq $values.storage.kind "object") (not (has $run.command (list "rollout" "proficiency"))) -}}
+{{- fail (printf "the run %q: %s keeps its ledger in its folder, which goes with the pod: use storage.kind=pvc" $run.name $run.command) -}}
 {{- end -}}
 {{- end -}}
 {{- with $values.gcsFaultTolerance -}}
