@@ -49,6 +49,7 @@ COMMANDS = {
     "show": Entry("automem.commands.inspect:show", "one episode, step by step, with its memory"),
     "query": Entry("automem.commands.inspect:query", "SQL over a run's traces"),
     "failures": Entry("automem.commands.failures:main", "clusters of failures, and how scattered"),
+    "audit": Entry("automem.commands.audit:main", "is what memory deleted forgotten? facts, asked"),
     "forget": Entry("automem.commands.forget:main", "take a fact out of everything a run stored"),
     "gc": Entry("automem.commands.gc:main", "remove what old runs need no more"),
     "export": Entry("automem.commands.export:main", "an adapter or merged model with its card"),

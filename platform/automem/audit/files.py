@@ -117,7 +117,8 @@ def _masked_table(data: bytes, context: Context) -> bytes:
     if not is_changed:
         return data
     out = io.BytesIO()
-    compression = source.metadata.row_group(0).column(0).compression
+    used = source.metadata.row_group(0).column(0).compression
+    compression = "none" if used == "UNCOMPRESSED" else used
     with pq.ParquetWriter(out, schema, compression=compression) as writer:
         for rows in groups:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))

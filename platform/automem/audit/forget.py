@@ -104,6 +104,8 @@ class Plan:
 def owned(folder: Path) -> Iterator[None]:
     """Own every run and every served episode below the folder; UsageError where one is in use."""
     with ExitStack() as stack:
+        if not (folder / LOCK_FILE).exists():  # it may be a folder of plain files: none is added
+            stack.callback((folder / LOCK_FILE).unlink, missing_ok=True)
         marks = (path.parent for name in (LOCK_FILE, RUN_FILE) for path in folder.rglob(name))
         for place in sorted({folder, *marks}):
             stack.enter_context(locked(place, is_forgetting=True))
