@@ -59,8 +59,8 @@ create or replace temp macro shape(sign, said) as case
 _TRIES = """
 create or replace temp table tries as
 with windows as (
-    select run, episode, step, action, source, invalid_action, unproductive, observation,
-           lead(observation) over w as after, {earlier} as earlier,
+    select run, episode, step, action, source, invalid_action, unproductive,
+           lead(hash(observation)) over w as after, {earlier} as earlier,
            step - coalesce(max(case when gain > 0 then step end) over (
                partition by run, episode order by step
                rows between unbounded preceding and current row), -1) as drought
@@ -125,7 +125,7 @@ def collect(connection: duckdb.DuckDBPyConnection, patience: int) -> None:
     seed fall into the same half) on a connection of `automem.trace.query.connect`. `patience`:
     steps without a gain of progression after which an episode is stalled."""
     earlier = ", ".join(
-        f"lag(observation, {number}) over w" for number in range(1, CIRCLE_STEPS + 1)
+        f"lag(hash(observation), {number}) over w" for number in range(1, CIRCLE_STEPS + 1)
     )
     connection.execute(_MACROS)
     connection.execute(
