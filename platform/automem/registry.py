@@ -1,10 +1,11 @@
 """The registry: immutable policy versions, and the aliases that say which of them is served.
 
-A policy version is a base model by name, a scaffold and an optional adapter. Publishing copies the
-two folders under their content's digest, so what a version means never changes; names are never
-reused. An alias (`current`, `canary` with a share of new work) moves by compare-and-swap and can be
-rolled back, step by step, to what it named before. Scaffolds may have names of their own, too:
-each upload under a name is a record, and the newest is what the name means for new work.
+A policy version is a base model by name, a scaffold, and optionally an adapter and a memory gate.
+Publishing copies the folders under their content's digest, so what a version means never changes;
+names are never reused. An alias (`current`, `canary` with a share of new work) moves by
+compare-and-swap and can be rolled back, step by step, to what it named before. Scaffolds may have
+names of their own, too: each upload under a name is a record, and the newest is what the name means
+for new work.
 
 Promise: versions and moves are append-only records (`automem.loops.records`): a death leaves a
 publication or a move whole or undone, and the record of moves, with who made them, is the audit
@@ -49,13 +50,16 @@ class PolicyVersion(msgspec.Struct, frozen=True):
     """Name under which engines load the adapter: `adapter-` and its content's digest; empty: the
     memory role is the untouched base, too."""
     adapter_folder: str = ""
+    gate: str = ""
+    """`gate@` and a learned memory gate's digest; empty: every step has all its memory work."""
+    gate_folder: str = ""
     created: float = 0.0
     note: str = ""
 
     @property
-    def content(self) -> tuple[str, str, str]:
+    def content(self) -> tuple[str, str, str, str]:
         """What makes two versions the same policy."""
-        return (self.model, self.scaffold, self.adapter)
+        return (self.model, self.scaffold, self.adapter, self.gate)
 
 
 class AliasMove(msgspec.Struct, frozen=True):
@@ -115,12 +119,14 @@ class Registry:
         adapter_folder: Path | None = None,
         name: str | None = None,
         note: str = "",
+        gate_folder: Path | None = None,
     ) -> PolicyVersion:
-        """Make a version; the existing one where model, scaffold and adapter are already published.
+        """Make a version; the existing one where all its parts are already published as one.
 
         `name`: None takes the next of v1, v2, ... UsageError where it stands for another policy."""
         scaffold, scaffold_path = self.keep_scaffold(scaffold_folder)
         adapter, adapter_path = self.keep_adapter(adapter_folder) if adapter_folder else ("", "")
+        gate, gate_path = self.keep_gate(gate_folder) if gate_folder else ("", "")
         made = PolicyVersion(
             name="",
             model=model,
@@ -128,6 +134,8 @@ class Registry:
             scaffold_folder=scaffold_path,
             adapter=adapter,
             adapter_folder=adapter_path,
+            gate=gate,
+            gate_folder=gate_path,
             created=time.time(),
             note=note,
         )
@@ -183,6 +191,15 @@ class Registry:
         name = f"adapter-{_digest(source)}"
         self._keep(source, f"adapters/{name}")
         return name, f"adapters/{name}"
+
+    def keep_gate(self, source: Path) -> tuple[str, str]:
+        """A copy of a memory gate (`automem metamemory`): (its name, folder). UsageError where it
+        is none."""
+        from automem.agent.gating.exported import ExportedGate
+
+        name = ExportedGate(source).name
+        self._keep(source, f"gates/{name}")
+        return name, f"gates/{name}"
 
     def path(self, folder: str) -> Path:
         """Where a version's folder is now."""

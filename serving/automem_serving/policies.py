@@ -189,6 +189,9 @@ class Policies:
     def _rollout(self, version: PolicyVersion, scaffold_folder: str) -> RolloutSpec:
         """The same agent, spelled as a rollout spells it."""
         sampling: dict[str, Any] = self._spec.sampling
+        agent = self._spec.agent
+        if version.gate:
+            agent = {**agent, "gate": str(self.registry.path(version.gate_folder).resolve())}
         return RolloutSpec(
             world=WorldSpec(name="served", target={}),
             engines={},
@@ -196,7 +199,7 @@ class Policies:
             gameplay=RoleSpec(_ENGINE, sampling=sampling),
             scaffold=str(self.registry.path(scaffold_folder)),
             episodes=(),
-            agent=self._spec.agent,
+            agent=agent,
             policy=version.name,
             deadlines=Deadlines(call_s=self._spec.settings.call_s),
         )

@@ -34,7 +34,7 @@ def to_episodes(
             id_=trace.episode,
             observations=[*seen, np.zeros(len(NAMES), np.float32)],
             actions=list(actions),
-            rewards=price.rewards(trace),
+            rewards=list(price.rewards(trace)),
             terminated=True,
             extra_model_outputs={name: list(values) for name, values in outputs.items()},
             observation_space=OBSERVATIONS,

@@ -1,6 +1,7 @@
 """From an RLModule to the small file that sessions run: `gate.pt` and `gate.json`."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -55,10 +56,9 @@ def export_gate(
 ) -> Path:
     """Write the gate to `folder`, whole or not at all; the folder."""
     net = _Logits(policy_layers(module)).eval()
-    with torch.no_grad():
-        traced = torch.jit.trace(net, torch.zeros(1, len(NAMES)))
     buffer = BytesIO()
-    torch.jit.save(traced, buffer)
+    with torch.no_grad(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        torch.jit.save(torch.jit.trace(net, torch.zeros(1, len(NAMES))), buffer)
     card = GateCard(features=NAMES, is_sampled=is_sampled, about=dict(about or {}))
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / WEIGHTS, buffer.getvalue())

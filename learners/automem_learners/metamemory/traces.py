@@ -7,6 +7,7 @@ terminal LOG, which no gate decides about.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -85,7 +86,7 @@ def trace_of(episode: str, events: Iterable[Event]) -> GateTrace:
         episode=episode,
         features=[gate.features for gate in gates],
         actions=[(_index(gate.log), _index(gate.consult)) for gate in gates],
-        gains=[after - before for before, after in zip(progression, progression[1:], strict=False)],
+        gains=[after - before for before, after in pairwise(progression)],
         tokens=[tokens.get(gate.step, 0) for gate in gates],
         progression=progression[-1],
     )

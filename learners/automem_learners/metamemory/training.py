@@ -22,7 +22,8 @@ from automem.seeds import derive
 from automem_learners.metamemory.traces import GateTrace, Price
 
 if TYPE_CHECKING:
-    from ray.rllib.algorithms.ppo import PPO, PPOConfig
+    from ray.rllib.algorithms.algorithm import Algorithm
+    from ray.rllib.algorithms.ppo import PPOConfig
 
     from automem_learners.metamemory.runner import Sampling
 
@@ -33,17 +34,17 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a gate is trained."""
 
     hidden: tuple[int, ...] = (32, 32)
-    iterations: int = 24
+    iterations: int = 20
     """Of PPO: each plays `episodes` and learns from them."""
     episodes: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     minibatch: int = 256
     epochs: int = 6
     gamma: float = 0.98
     lambda_: float = 0.9
     entropy: float = 0.003
     clip: float = 0.2
-    offline_updates: int = 8
+    offline_updates: int = 16
     """Passes over the recorded traces before PPO; 0: PPO from scratch."""
     offline_beta: float = 1.0
     """MARWIL's: 0 is plain behaviour cloning."""
@@ -167,7 +168,7 @@ def _common(config: Any, recipe: Recipe, seed: int) -> None:
 
 
 def start_offline(
-    algorithm: "PPO",
+    algorithm: "Algorithm",
     recorded: Sequence[GateTrace],
     price: Price,
     recipe: Recipe,
@@ -186,18 +187,21 @@ def start_offline(
     try:
         for _ in range(recipe.offline_updates):
             group.update(
-                episodes=to_episodes(recorded, price),
+                episodes=[*to_episodes(recorded, price)],
                 minibatch_size=recipe.minibatch,
                 num_epochs=1,
                 shuffle_batch_per_epoch=True,
             )
-        algorithm.learner_group.set_weights(group.get_weights())
+        learners, runners = algorithm.learner_group, algorithm.env_runner_group
+        assert learners is not None
+        assert runners is not None
+        learners.set_weights(group.get_weights())
+        runners.sync_weights(from_worker_or_learner_group=learners)
     finally:
         group.shutdown()
-    algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group)
 
 
-def _iterate(algorithm: "PPO", number: int, recipe: Recipe) -> Progress:
+def _iterate(algorithm: "Algorithm", number: int, recipe: Recipe) -> Progress:
     result = algorithm.train()["env_runners"]
     return Progress(
         iteration=number,
@@ -209,7 +213,7 @@ def _iterate(algorithm: "PPO", number: int, recipe: Recipe) -> Progress:
 
 
 def _checkpoint(
-    algorithm: "PPO", folder: Path, marks: Path, history: list[Progress], seconds: float
+    algorithm: "Algorithm", folder: Path, marks: Path, history: list[Progress], seconds: float
 ) -> None:
     """The newest state in `folder`, whole: the one before stays until it is there."""
     new, old = folder.with_name("checkpoint.new"), folder.with_name("checkpoint.old")

@@ -9,7 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from automem.commands.arguments import Parser
-from automem.registry import ALIASES, CURRENT, AliasMove, Registry
+from automem.registry import ALIASES, CURRENT, AliasMove, PolicyVersion, Registry
 
 
 def promote(argv: list[str]) -> int:
@@ -23,6 +23,7 @@ def promote(argv: list[str]) -> int:
             "automem promote v2",
             "automem promote v3 --alias canary --share 0.1       # a tenth of new work",
             "automem promote --adapter runs/round-1/adapter --scaffold embedded",
+            "automem promote --gate runs/gates/price-0.3-seed-0/gate    # a memory gate, likewise",
             "automem promote v2 --expected 4                     # only if nobody moved it since",
         ],
     )
@@ -30,6 +31,7 @@ def promote(argv: list[str]) -> int:
     parser.add_argument("--alias", default=CURRENT, metavar="ALIAS", help=" or ".join(ALIASES))
     parser.add_argument("--share", type=float, default=1.0, help="of new work, for canary")
     parser.add_argument("--adapter", type=Path, metavar="FOLDER", help="publish this PEFT folder")
+    parser.add_argument("--gate", type=Path, metavar="FOLDER", help="... with this memory gate")
     parser.add_argument("--scaffold", default="embedded", metavar="NAME", help="of a new version")
     parser.add_argument("--model", default="embedded", metavar="NAME", help="of a new version")
     parser.add_argument("--note", default="", help="kept with a new version")
@@ -37,14 +39,14 @@ def promote(argv: list[str]) -> int:
     _common(parser)
     options = parser.parse_args(argv)
     registry = _registry(options)
-    if options.adapter is not None:
+    if options.adapter is not None or options.gate is not None:
         from automem.config import scaffold_path
 
         scaffold = scaffold_path(options.scaffold, options.config_dir)
         made = registry.publish(
-            options.model, scaffold, options.adapter, options.version, options.note
+            options.model, scaffold, options.adapter, options.version, options.note, options.gate
         )
-        print(f"published: {made.name} = {made.model} + {made.scaffold} + {made.adapter}")
+        print(f"published: {made.name} = {_parts(made)}")
         options.version = made.name
     if options.version is None:
         _show(registry)
@@ -88,11 +90,15 @@ def _say(move: AliasMove) -> None:
     print(f"{move.alias} → {to}{share}, revision {move.revision}{how}")
 
 
+def _parts(version: PolicyVersion) -> str:
+    parts = (version.model, version.scaffold, version.adapter, version.gate)
+    return " + ".join(part for part in parts if part)
+
+
 def _show(registry: Registry) -> None:
     for version in registry.versions().values():
         day = time.strftime("%Y-%m-%d %H:%M", time.localtime(version.created))
-        parts = [version.model, version.scaffold, *([version.adapter] if version.adapter else [])]
-        print(f"{version.name:<12}{day}  {' + '.join(parts)}  {version.note}".rstrip())
+        print(f"{version.name:<12}{day}  {_parts(version)}  {version.note}".rstrip())
     for alias, move in registry.aliases().items():
         share = f" ({move.share:.0%} of new work)" if move.share < 1 else ""
         print(f"{alias:<12}→ {move.version}{share}, revision {move.revision}, by {move.by}")

@@ -53,8 +53,10 @@ class Question(msgspec.Struct, frozen=True):
 class MemoryGate(Protocol):
     """Decides; keeps nothing between calls, so that a resumed episode is decided alike."""
 
-    name: str
-    """For the policy's name: the rule, or `gate@` and the digest of a learned gate's file."""
+    @property
+    def name(self) -> str:
+        """For the trace: the rule, or `gate@` and the digest of a learned gate's file."""
+        ...
 
     def decide(self, question: Question) -> Decision:
         """What this step may spend. Whatever it raises, the session goes on without a gate."""

@@ -3,11 +3,13 @@
 The folder holds `gate.pt` (features, float32 of shape (n, len(NAMES)), to logits of shape (n, 6):
 three of LOG, three of consulting, in the order skip, brief, full) and `gate.json`. Nothing of what
 trained it is imported. TorchScript is code of its own small language and reads no files; still, a
-gate is part of a policy and as trusted as its adapter.
+gate is part of a policy and as trusted as its adapter. (torch calls TorchScript deprecated
+by now; the version that is pinned has it.)
 """
 
 import hashlib
 import random
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
@@ -103,7 +105,8 @@ def _load(data: bytes) -> Any:
     import torch
 
     try:
-        return torch.jit.load(BytesIO(data), map_location="cpu").eval()
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            return torch.jit.load(BytesIO(data), map_location="cpu").eval()
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
         raise GateError(f"{WEIGHTS} is no TorchScript file: {first}") from error
