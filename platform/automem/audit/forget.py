@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -205,6 +206,19 @@ def verify(folder: Path, needle: Needle, datasets: Datasets) -> list[str]:
             check(directory)
             recover(directory)
     return problems
+
+
+def near_mentions(folder: Path, needle: Needle) -> dict[str, int]:
+    """What says the fact's words further apart (`17 shows horse`), and how often: in journals and
+    other text, where it was not masked."""
+    found: Counter[str] = Counter()
+    if needle.near is None:
+        return {}
+    for path in _files(folder):
+        data = path.read_bytes()
+        if kind_of(path, data) in ("records", "text"):
+            found.update(match[0] for match in needle.near.finditer(data.decode()))
+    return dict(found.most_common())
 
 
 def read_log(folder: Path) -> list[Forgotten]:

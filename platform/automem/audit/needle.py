@@ -19,6 +19,7 @@ MASK = "_"
 MINIMUM = 3
 """Letters and digits that a fact must have: of fewer, every file is full."""
 _BETWEEN = r"[^\w\n]{1,3}"
+_APART = r"[^\n\\\"]{1,24}?"
 _WORD = re.compile(r"[^\W_]")
 _ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}|&#?\w+;|\w")
 
@@ -28,6 +29,8 @@ class Needle:
     """See the module's docstring."""
 
     regex: re.Pattern[str]
+    near: re.Pattern[str] | None = None
+    """The same words in this order, further apart: maybe the fact in other words. Never masked."""
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Where it stands in `text`; what holds nothing but masks does not count."""
@@ -69,7 +72,12 @@ def fact_needle(fact: str) -> Needle:
         )
     if "\n" in fact.strip():
         raise UsageError("a fact is one line: forget several lines one after the other")
-    return Needle(re.compile(_BETWEEN.join(_spellings(word) for word in words), re.IGNORECASE))
+    spelled = [_spellings(word) for word in words]
+    near = _APART.join(spelled) if len(spelled) > 1 else ""
+    return Needle(
+        re.compile(_BETWEEN.join(spelled), re.IGNORECASE),
+        re.compile(rf"\b{near}\b", re.IGNORECASE) if near else None,
+    )
 
 
 def pattern_needle(pattern: str) -> Needle:

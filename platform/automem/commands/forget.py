@@ -16,11 +16,12 @@ from automem.audit.forget import (
     carry_out,
     complete,
     look,
+    near_mentions,
     owned,
     verify,
     what_stays,
 )
-from automem.audit.needle import fact_needle, pattern_needle
+from automem.audit.needle import Needle, fact_needle, pattern_needle
 from automem.cli import FAILED
 from automem.commands.arguments import Parser
 from automem.commands.gc import is_played
@@ -75,6 +76,7 @@ def _forget(folder: Path, fact: str | None, pattern: str | None, is_dry: bool) -
     if is_dry:
         done = Forgotten(plan.id, plan.time, plan.finds, what_stays(folder, plan), plan.left)
         _print(done, plan, folder)
+        _hint(folder, needle)
         print("nothing was changed")
         return 0
     done = carry_out(folder, plan)
@@ -82,9 +84,17 @@ def _forget(folder: Path, fact: str | None, pattern: str | None, is_dry: bool) -
     problems = verify(folder, needle, datasets)
     for problem in problems:
         print(problem)
+    _hint(folder, needle)
     if not problems:
         print(f"nothing below {shortest(folder)} holds it in a form that can be searched")
     return FAILED if problems or done.tainted or done.left else 0
+
+
+def _hint(folder: Path, needle: Needle) -> None:
+    """What may be the fact in other words is a person's to judge."""
+    if mentions := near_mentions(folder, needle):
+        some = ", ".join(f"{text!r} ({times})" for text, times in list(mentions.items())[:5])
+        print(f"kept, but maybe the same in other words: {some}; see --pattern")
 
 
 def _print(done: Forgotten, plan: Plan, folder: Path) -> None:

@@ -251,6 +251,16 @@ def test_a_folder_of_plain_files_is_left_with_them_and_the_record(tmp_path: Path
     assert "horse" not in (tmp_path / "forgotten.jsonl").read_text()
 
 
+def test_the_fact_in_other_words_is_kept_and_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log.txt").write_text("17 shows horse\n17 horse\n17 cat, and no horse\n17\nhorse")
+    assert cli.main(["forget", str(tmp_path), "17 horse"]) == 0
+    assert (tmp_path / "log.txt").read_text().startswith("17 shows horse\n__ _____\n17 cat")
+    said = capsys.readouterr().out
+    assert "in other words: '17 shows horse' (1), '17 cat, and no horse' (1)" in said
+
+
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 def test_a_table_keeps_schema_and_groups_and_loses_the_tokens_of_what_is_masked(
     tmp_path: Path, compression: str
