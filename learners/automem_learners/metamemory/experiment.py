@@ -19,9 +19,10 @@ from automem.seeds import SeedRange, derive, seeds_from
 from automem_learners.metamemory.arms import Played, play_arm
 from automem_learners.metamemory.results import ArmRow, Results, row, verdict
 from automem_learners.metamemory.traces import GateTrace, Price, mean_tokens, shares
-from automem_learners.metamemory.training import Recipe, Trained, train_gate
+from automem_learners.metamemory.training import Recipe, Trained, reached, train_gate
 
 ALWAYS = "always"
+STATUS_S = 60.0
 SEEDS_EACH = 100_000
 """Of the range `train`, for each training; recordings have the first so many."""
 
@@ -155,7 +156,7 @@ class Experiment:
                 while waiting and len(running) < self._plan.parallel:
                     job, call = waiting.pop(0)
                     running[train.remote(*call)] = job
-                [ready], _ = ray.wait(list(running), num_returns=1)
+                ready = self._first_of(running, len(done), len(calls))
                 job = running.pop(ready)
                 try:
                     done[job] = self._tell(ray.get(ready))
@@ -165,6 +166,20 @@ class Experiment:
             for left in running:
                 ray.cancel(left, force=True)
         return done
+
+    def _first_of(self, running: Mapping[Any, tuple[float, int]], done: int, total: int) -> Any:
+        """The first to end; until then a line a minute on how far all are."""
+        import ray
+
+        while True:
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=STATUS_S)
+            if ready:
+                return ready[0]
+            each = ", ".join(
+                f"{_place(*job)} at {reached(self._folder / 'gates' / _place(*job))}"
+                for job in running.values()
+            )
+            self._say(f"{done} of {total} gates trained; {each} of {self._plan.recipe.iterations}")
 
     def _call(
         self, number: int, price: float, seed: int, recorded: Mapping[str, list[GateTrace]]

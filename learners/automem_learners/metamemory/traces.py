@@ -77,6 +77,8 @@ def trace_of(episode: str, events: Iterable[Event]) -> GateTrace:
                 tokens[event.step] = tokens.get(event.step, 0) + spent
             case Ended():
                 is_ended = True
+    if is_ended and len(progression) == len(gates):  # the player failed: no answer to its last step
+        progression = [*progression, *progression[-1:]]
     if not is_ended or not gates or len(progression) != len(gates) + 1:
         raise StoreError(
             f"episode {episode} is no finished gated episode ({len(gates)} decisions, "

@@ -123,6 +123,11 @@ def train_gate(
     return Trained(gate, seed, sampling.price.price, history, seconds, resumed)
 
 
+def reached(folder: Path) -> int:
+    """Iterations of the training in `folder` that are safe."""
+    return len(_read(folder / MARK)[0])
+
+
 def ppo_config(sampling: "Sampling", recipe: Recipe, seed: int) -> "PPOConfig":
     """PPO on RLlib's new API stack, in this process, with the platform as its env runner."""
     from ray.rllib.algorithms.ppo import PPOConfig

@@ -8,7 +8,7 @@ from support.toy_world import toy_spec
 from automem.errors import StoreError
 from automem.rollout.chain import read_events
 from automem.rollout.run import run_rollout
-from automem.trace.events import Observed, Turn
+from automem.trace.events import Gated, Observed, Turn
 from automem_learners.metamemory.results import row, verdict
 from automem_learners.metamemory.traces import (
     Price,
@@ -62,6 +62,14 @@ def test_an_episode_without_a_gate_is_refused_with_what_to_do(tmp_path: Path) ->
     events = read_events(tmp_path / "run/episodes/toy-0-0")
     with pytest.raises(StoreError, match=r"play it with agent\.gate=always"):
         trace_of("toy-0-0", events)
+
+
+def test_a_player_that_fails_keeps_the_decisions_it_made(run: Path) -> None:
+    events = read_events(run / "episodes/toy-0-0")
+    decided = [n for n, event in enumerate(events) if isinstance(event, Gated)]
+    trace = trace_of("toy-0-0", [*events[: decided[5] + 1], events[-1]])  # its sixth step failed
+    assert len(trace.actions) == len(trace.gains) == 6
+    assert trace.gains[-1] == 0.0
 
 
 def test_seeds_are_the_unit_of_the_interval() -> None:
