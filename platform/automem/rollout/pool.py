@@ -109,17 +109,8 @@ class Pool:
         self._began = self._reported = self._looked_for_drains = time.monotonic()
         self.restarts = 0
         self._stored = StoredRun(spec.storage_url) if spec.storage_url else None
-        place = spec.placement
-        actor: Any = ray.remote(Worker)
-        self._actor_class = actor.options(
-            num_cpus=spec.worker_cpus,
-            resources=place.resources or None,
-            label_selector=place.labels or None,
-            scheduling_strategy="SPREAD" if place.spread else "DEFAULT",
-            max_restarts=0,
-            max_concurrency=10_000,
-        )
-        self._room = Reservation(spec) if place.group else None
+        self._worker: Any = ray.remote(Worker)
+        self._room = Reservation(spec) if spec.placement.group else None
 
     @property
     def stats(self) -> WorkerStats:
@@ -167,17 +158,29 @@ class Pool:
             alone += 1
 
     def _start_worker(self, is_alone: bool = False) -> Hand:
-        actor_class = self._actor_class
-        if self._room is not None and not is_alone:  # the reservation says where
-            actor_class = actor_class.options(
-                label_selector=None, scheduling_strategy=self._room.strategy
-            )
-        actor = actor_class.remote(self._spec, str(self._run_dir), self._shared, sys.path)
+        actor = self._class_for(is_alone).remote(
+            self._spec, str(self._run_dir), self._shared, sys.path
+        )
         start, pulse = actor.start.remote(), actor.pulse.remote(PULSE_S)
         now = time.monotonic()
         hand = Hand(actor, start, pulse, now, now, is_alone)
         self._hands.append(hand)
         return hand
+
+    def _class_for(self, is_alone: bool) -> Any:
+        """The actor's class, with where it goes: into the run's reservation, where it has one."""
+        spec, place = self._spec, self._spec.placement
+        room = None if is_alone else self._room
+        return self._worker.options(
+            num_cpus=spec.worker_cpus,
+            resources=place.resources or None,
+            label_selector=place.labels if place.labels and room is None else None,
+            scheduling_strategy=room.strategy
+            if room is not None
+            else ("SPREAD" if place.spread else "DEFAULT"),
+            max_restarts=0,
+            max_concurrency=10_000,
+        )
 
     def _hand_out(self) -> None:
         """Spread what is to do evenly, as far as the workers have room."""

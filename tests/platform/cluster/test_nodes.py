@@ -88,7 +88,7 @@ def once(act: Callable[[], None], steps: int) -> Callable[[Progress], None]:
     return on_progress
 
 
-def test_a_node_dies_and_its_episodes_go_on_elsewhere(
+def test_a_node_dies_its_episodes_go_on_elsewhere_and_another_machine_fetches_them(
     nodes: Nodes, bucket: str, scratch: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     lost = nodes.one()
@@ -100,6 +100,20 @@ def test_a_node_dies_and_its_episodes_go_on_elsewhere(
     assert result.restarts >= 1
     assert len(nodes_used(scratch, "killed")) == 2
     assert_same_traces(tmp_path / "killed", undisturbed)
+    url = read_run(tmp_path / "killed").spec.storage_url
+    assert len(fetch(url, tmp_path / "there")) == len(SEEDS)
+    assert_same_traces(tmp_path / "there", undisturbed)
+
+
+def test_a_reserved_run_has_its_workers_where_the_group_says(
+    nodes: Nodes, bucket: str, scratch: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    nodes.one()
+    place = Placement(labels=ROLLOUT, group="STRICT_PACK")  # by default they are spread
+    result = run_rollout(spec_for(bucket, placement=place, latency_s=0.0), tmp_path / "reserved")
+    assert result.is_complete
+    assert len(nodes_used(scratch, "reserved")) == 1
+    assert_same_traces(tmp_path / "reserved", undisturbed)
 
 
 def test_a_node_that_is_taken_back_hands_its_episodes_over(
@@ -117,28 +131,6 @@ def test_a_node_that_is_taken_back_hands_its_episodes_over(
     # Nothing was played twice, though segments were stored at the end of an attempt only. (A worker
     # that Ray still placed on the leaving node may have been lost before it began.)
     assert result.stats.steps == len(SEEDS) * 12
-
-
-def test_a_stored_run_can_be_fetched_by_another_machine(
-    nodes: Nodes, bucket: str, undisturbed: Path, tmp_path: Path
-) -> None:
-    assert run_rollout(spec_for(bucket, latency_s=0.0), tmp_path / "here").is_complete
-    url = read_run(tmp_path / "here").spec.storage_url
-    assert len(fetch(url, tmp_path / "there")) == len(SEEDS)
-    assert_same_traces(tmp_path / "there", undisturbed)
-
-
-@pytest.mark.parametrize("strategy", ["STRICT_SPREAD", "STRICT_PACK"])
-def test_a_reserved_run_has_its_workers_where_the_group_says(
-    nodes: Nodes, bucket: str, scratch: Path, undisturbed: Path, tmp_path: Path, strategy: Any
-) -> None:
-    nodes.one()
-    place = Placement(labels=ROLLOUT, group=strategy)
-    run_dir = tmp_path / f"reserved-{strategy.lower()}"
-    result = run_rollout(spec_for(bucket, placement=place), run_dir)
-    assert result.is_complete
-    assert len(nodes_used(scratch, run_dir.name)) == (2 if strategy == "STRICT_SPREAD" else 1)
-    assert_same_traces(run_dir, undisturbed)
 
 
 def test_a_run_that_finds_no_room_for_all_its_workers_says_so(

@@ -10,6 +10,13 @@ from pathlib import Path
 import pytest
 from support.heads import Head, started_head
 from support.s3_server import s3_server
+from support.toy_world import toy_spec
+
+from automem.commands.jobs import _fetch
+from automem.commands.submit import STORAGE
+from automem.ray_jobs import Job
+from automem.rollout.run import run_rollout
+from automem.rollout.stored_run import JOB_VARIABLE
 
 pytestmark = pytest.mark.slow
 
@@ -92,27 +99,6 @@ def test_a_submission_without_the_token_is_refused(head: Head, checkout: Path) -
     assert "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in ours.stderr
 
 
-def test_automem_submit_follows_returns_the_exit_code_and_fetches(
-    head: Head, checkout: Path, bucket: str, tmp_path: Path
-) -> None:
-    words = ["--address", head.address]
-    # Jobs that send the same code share its folder on the head: a run.dir is taken once.
-    places = [f"storage.url={bucket}/jobs", "run.dir=runs/stored"]
-    rollout = ["rollout", *SHORT[:-1], *places]
-    done = call(head, checkout, "automem", "submit", *words, "--id", "one", *rollout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2/2" in done.stdout
-    assert "automem jobs fetch one" in done.stderr
-    fetched = call(head, tmp_path, "automem", "jobs", *words, "fetch", "one")
-    assert fetched.returncode == 0, fetched.stderr
-    [run_dir] = (tmp_path / "runs").iterdir()
-    assert len(list((run_dir / "episodes").glob("*/episode.json"))) == 2
-    assert (run_dir / "report.html").exists()
-    listed = call(head, tmp_path, "automem", "jobs", *words)
-    assert "one" in listed.stdout
-    assert "succeeded" in listed.stdout
-
-
 SHORT_LOOP = [
     *("proficiency", "experiment=embedded", "training_seeds=[0]", "rounds=2"),
     *("env.world.cards=8", "env.world.max_steps=12", "rollout.workers=1"),
@@ -127,7 +113,7 @@ SHORT_LOOP = [
 
 
 @pytest.mark.timeout(600)
-def test_a_short_loop_as_a_job_leaves_its_ledger_adapters_and_table_in_the_store(
+def test_a_loop_as_a_job_is_followed_and_fetched_with_ledger_adapters_and_table(
     head: Head, checkout: Path, bucket: str, tmp_path: Path
 ) -> None:
     words = ["--address", head.address]
@@ -135,6 +121,7 @@ def test_a_short_loop_as_a_job_leaves_its_ledger_adapters_and_table_in_the_store
     done = call(head, checkout, "automem", "submit", *words, "--id", "loop", *loop)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "gathered 4 episodes" in done.stdout
+    assert "automem jobs fetch loop" in done.stderr
     fetched = call(head, tmp_path, "automem", "jobs", *words, "fetch", "loop")
     assert fetched.returncode == 0, fetched.stderr
     folder = tmp_path / "runs" / "short-loop"
@@ -148,6 +135,24 @@ def test_a_short_loop_as_a_job_leaves_its_ledger_adapters_and_table_in_the_store
     assert (weights / "adapter_model.safetensors").is_file()
     collected = folder / "seed-0" / "collect" / "part-1"
     assert len(list(collected.glob("episodes/*/episode.json"))) == 2
+    assert (folder / "report.html").exists()
+    listed = call(head, tmp_path, "automem", "jobs", *words)
+    assert "loop" in listed.stdout
+    assert "succeeded" in listed.stdout
+
+
+def test_a_jobs_runs_are_fetched_each_into_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "store")
+    monkeypatch.setenv(JOB_VARIABLE, "one")
+    spec = toy_spec(seeds=range(2), workers=0, storage_url=store)
+    assert run_rollout(spec, tmp_path / "played").is_complete
+    job = Job("one", "SUCCEEDED", "", 0, "", {STORAGE: store}, 0.0, 0.0)
+    assert _fetch(job, tmp_path / "runs") == 0
+    [run_dir] = (tmp_path / "runs").iterdir()
+    assert len(list((run_dir / "episodes").glob("*/episode.json"))) == 2
+    assert f"next:    automem report {run_dir}" in capsys.readouterr().out
 
 
 def test_a_job_that_fails_fails_here_with_its_code(head: Head, checkout: Path) -> None:

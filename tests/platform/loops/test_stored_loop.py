@@ -84,7 +84,12 @@ def go_on(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "collection", [Collection(), Collection(mode="asynchronous", part=1, stale="weight")]
+    ("url", "collection"),
+    [
+        ("folder", Collection()),
+        ("s3", Collection(mode="asynchronous", part=1, stale="weight")),
+    ],
+    indirect=["url"],
 )
 def test_another_machine_goes_on_where_the_first_one_was_lost(
     url: str, collection: Collection, tmp_path: Path
