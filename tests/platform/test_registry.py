@@ -1,15 +1,12 @@
 """The registry: what a version means never changes, and aliases move by compare-and-swap."""
 
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import msgspec
 import pytest
+from support.plain_gate import save_gate
 
 from automem.agent.gating.decision import GateOptions
-from automem.agent.gating.exported import CARD, WEIGHTS, GateCard
-from automem.agent.gating.features import NAMES
 from automem.agent.gating.keeper import gate_label
 from automem.config import scaffold_path
 from automem.errors import UsageError
@@ -25,18 +22,6 @@ def make_adapter(folder: Path, weights: str) -> Path:
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text("{}")
     (folder / "adapter_model.safetensors").write_text(weights)
-    return folder
-
-
-def make_gate(folder: Path) -> Path:
-    """A gate that takes everything for equally good: all memory work, by the rule for ties."""
-    import torch
-
-    folder.mkdir(parents=True)
-    (folder / CARD).write_bytes(msgspec.json.encode(GateCard(features=NAMES)))
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        net = torch.jit.trace(torch.nn.Linear(len(NAMES), 6), torch.zeros(1, len(NAMES)))
-        torch.jit.save(net, folder / WEIGHTS)
     return folder
 
 
@@ -70,7 +55,7 @@ def test_the_same_policy_is_published_once(registry: Registry, tmp_path: Path) -
 
 
 def test_a_memory_gate_makes_another_version(registry: Registry, tmp_path: Path) -> None:
-    gate = make_gate(tmp_path / "gate")
+    gate = save_gate(tmp_path / "gate")
     plain = registry.publish("base", scaffold_path("v0"))
     gated = registry.publish("base", scaffold_path("v0"), gate_folder=gate)
     assert (plain.name, gated.name) == ("v1", "v2")

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.agent_harness import CountingGame, SpyEngine, make_session, play
+from support.plain_gate import save_gate
 from support.toy_world import toy_spec
 
 from automem.agent.gating.decision import EVERYTHING, Decision, GateOptions, Question
@@ -163,6 +164,19 @@ def test_a_broken_file_is_told_before_a_run_and_survived_in_one(tmp_path: Path) 
         check_gate(str(tmp_path), GateOptions())
     events = played(tmp_path / "memory", gate=str(tmp_path))
     assert sum(isinstance(event, Failed) for event in events) == 1
+
+
+def test_an_exported_gate_decides_and_is_named_by_its_digest(tmp_path: Path) -> None:
+    folder = save_gate(tmp_path / "gate", (1, 0, 0, 0, 1, 0))
+    events = played(tmp_path / "memory", gate=str(folder))
+    assert {(g.log, g.consult) for g in gates_in(events)} == {("skip", "brief")}
+    assert {g.by for g in gates_in(events)} == {gate_label(str(folder), GateOptions())}
+    assert not any(isinstance(event, Failed) for event in events)
+
+
+def test_what_is_equally_good_costs_no_memory(tmp_path: Path) -> None:
+    gate = make_gate(str(save_gate(tmp_path / "gate", (0,) * 6)), GateOptions())
+    assert gate.decide(Question(0, 0, (0.0,) * len(NAMES))) == EVERYTHING
 
 
 def test_a_gate_of_other_features_is_refused(tmp_path: Path) -> None:
