@@ -113,7 +113,8 @@ def _storage(job: Job, out_dir: Path) -> dict[str, Any]:
     import fsspec
     from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-    files, path = fsspec.core.url_to_fs(Store(training_url(job)).url)
+    # What another process has written would be missing in a listing that is remembered.
+    files, path = fsspec.core.url_to_fs(Store(training_url(job)).url, use_listings_cache=False)
     return {"storage_path": path, "storage_filesystem": PyFileSystem(FSSpecHandler(files))}
 
 
