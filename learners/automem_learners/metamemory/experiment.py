@@ -203,7 +203,9 @@ class Experiment:
 
     def _tell(self, trained: Trained) -> Trained:
         first, last = trained.history[0], trained.history[-1]
-        resumed = f", from iteration {trained.resumed}" if trained.resumed else ""
+        resumed = f" (went on from iteration {trained.resumed})" if trained.resumed else ""
+        if trained.resumed == len(trained.history):
+            resumed = " (before)"
         self._say(
             f"trained {_place(trained.price, trained.seed)}: reward {first.reward:+.3f} to "
             f"{last.reward:+.3f}, progression {last.progression:.3f}, "
