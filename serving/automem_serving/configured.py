@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from omegaconf import DictConfig, OmegaConf
 
+from automem.agent.gating.keeper import with_gate
 from automem.agent.roles import AgentOptions
 from automem.config import compose, groups, scaffold_path
 from automem.errors import UsageError, WorldError
@@ -21,7 +22,7 @@ def served_spec(config: DictConfig, config_dir: Path | str | None = None) -> Ser
     tree: dict[str, Any] = _plain(config)
     engine = tree["engine"]
     known = EngineSpec.__struct_fields__
-    tree["agent"] = with_knowledge(tree["agent"])
+    tree["agent"] = with_knowledge(with_gate(tree["agent"]))
     _convert(tree["agent"], AgentOptions, "agent")
     if not tree["scaffolds"]:
         raise UsageError("scaffolds is empty: name one at least, as in scaffolds=[embedded]")

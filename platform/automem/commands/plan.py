@@ -10,8 +10,7 @@ from typing import Any
 import msgspec
 from omegaconf import DictConfig, OmegaConf
 
-from automem.agent.gating.decision import GateOptions
-from automem.agent.gating.keeper import check_gate
+from automem.agent.gating.keeper import with_gate
 from automem.config import scaffold_path
 from automem.engine.models import find_adapter
 from automem.errors import UsageError
@@ -44,7 +43,7 @@ def spec_from(config: DictConfig, config_dir: Path | str | None = None) -> Rollo
         "gameplay": role,
         "scaffold": str(scaffold_path(config.scaffold, config_dir)),
         "episodes": episode_keys(rollout.pop("seeds"), rollout.pop("episodes"), env["seeds"]),
-        "agent": _checked_agent(_plain(config.agent)),
+        "agent": with_knowledge(with_gate(_plain(config.agent))),
         "run_seed": config.run.seed,
         "max_steps": rollout.pop("max_steps") or 0,
         "placement": places.get("rollout") or {},
@@ -56,19 +55,6 @@ def spec_from(config: DictConfig, config_dir: Path | str | None = None) -> Rollo
         return msgspec.convert(fields, RolloutSpec, from_attributes=True)
     except msgspec.ValidationError as error:
         raise UsageError(f"the configuration is no rollout: {error}") from error
-
-
-def _checked_agent(agent: dict[str, Any]) -> dict[str, Any]:
-    """The agent's options; a gate that does not work is told now, not in every episode. Sessions
-    find it by its full path."""
-    gate = str(agent.get("gate") or "")
-    try:
-        check_gate(gate, msgspec.convert(agent.get("gating") or {}, GateOptions))
-    except msgspec.ValidationError as error:
-        raise UsageError(f"agent.gating: {error}") from None
-    if gate and Path(gate).expanduser().is_dir():
-        agent = {**agent, "gate": str(Path(gate).expanduser().resolve())}
-    return with_knowledge(agent)
 
 
 def _patient(watchdog: dict[str, Any], start_s: float) -> dict[str, Any]:

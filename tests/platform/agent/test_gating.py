@@ -14,7 +14,7 @@ from support.toy_world import toy_spec
 from automem.agent.gating.decision import EVERYTHING, Decision, GateOptions, Question
 from automem.agent.gating.exported import GateError
 from automem.agent.gating.features import INDEX, NAMES, features
-from automem.agent.gating.keeper import FALLBACK, check_gate, gate_label, make_gate
+from automem.agent.gating.keeper import FALLBACK, check_gate, gate_label, make_gate, with_gate
 from automem.agent.prompt_view import PromptView
 from automem.agent.recorder import LastStep
 from automem.agent.roles import AgentOptions
@@ -184,6 +184,13 @@ def test_a_gate_of_other_features_is_refused(tmp_path: Path) -> None:
     (tmp_path / "gate.pt").write_bytes(b"")
     with pytest.raises(GateError, match="trained on other features"):
         make_gate(str(tmp_path), GateOptions())
+
+
+def test_options_of_a_rule_that_make_no_sense_are_told() -> None:
+    with pytest.raises(UsageError, match=r"agent\.gating\.log must be three shares"):
+        with_gate({"gate": "random", "gating": {"log": [0.5, 0.5, 0.5]}})
+    with pytest.raises(UsageError, match=r"agent\.gating"):
+        with_gate({"gate": "every_k", "gating": {"every": "often"}})
 
 
 def test_a_misspelt_rule_names_the_nearest() -> None:

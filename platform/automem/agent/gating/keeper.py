@@ -8,8 +8,11 @@ that is missing, broken or raises is given up for the rest of the episode: one `
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from automem.agent.gating.decision import EVERYTHING, GateOptions, MemoryGate, Question
 from automem.agent.gating.exported import ExportedGate, GateError, gate_digest
@@ -101,6 +104,17 @@ def check_gate(name: str, options: GateOptions) -> None:
         make_gate(name, options)
     except GateError as error:
         raise UsageError(f"agent.gate: {error}") from error
+
+
+def with_gate(agent: Mapping[str, Any]) -> dict[str, Any]:
+    """The agent's options, checked by `check_gate`; a gate's folder is named by its full path."""
+    gate = str(agent.get("gate") or "")
+    try:
+        check_gate(gate, msgspec.convert(agent.get("gating") or {}, GateOptions))
+    except msgspec.ValidationError as error:
+        raise UsageError(f"agent.gating: {error}") from None
+    folder = Path(gate).expanduser()
+    return {**agent, "gate": str(folder.resolve())} if gate and folder.is_dir() else dict(agent)
 
 
 def gate_label(name: str, options: GateOptions) -> str:
