@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automem.engine.models import resolve
 from automem.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ for half an hour on two idle cores. Keys: conf/crafter-policy.yaml.
 examples:
   automem crafter-policy
   automem crafter-policy run.dir=runs/tiny corpus.games=8 training.seconds=60 table.episodes=2
-  automem crafter-policy only_table=FOLDER     # play the table again, with the policy of a folder
+  automem crafter-policy only_table=crafter_small # play the table with the shipped policy
+  automem crafter-policy only_table=FOLDER     # or with that of a folder
   automem crafter-policy only_table=scripts    # the scripted arms alone, without any model
 """
 
@@ -69,10 +71,11 @@ def _checkpoint(name: str) -> Path | None:
     """The folder of the policy that plays; None for `scripts`."""
     if name == SCRIPTS:
         return None
-    folder = Path(name).expanduser()
+    folder = Path(resolve(name)).expanduser()
     if not (folder / "config.json").is_file():
         raise UsageError(
-            f"only_table={name}: expected the folder of a checkpoint (config.json), or {SCRIPTS}"
+            f"only_table={name}: expected the folder of a checkpoint (config.json), "
+            f"crafter_small (the shipped one), or {SCRIPTS}"
         )
     return folder
 

@@ -182,7 +182,7 @@ def write_card(card: PolicyCard, folder: Path) -> None:
     """Write `card.json` and `README.md` beside the checkpoint."""
     data = msgspec.json.format(msgspec.json.encode(card), indent=1)
     (folder / "card.json").write_bytes(data + b"\n")
-    (folder / "README.md").write_text(_text(card), encoding="utf-8")
+    (folder / "README.md").write_text(readme(card), encoding="utf-8")
 
 
 def read_card(folder: Path) -> PolicyCard:
@@ -190,7 +190,8 @@ def read_card(folder: Path) -> PolicyCard:
     return msgspec.json.decode((folder / "card.json").read_bytes(), type=PolicyCard)
 
 
-def _text(card: PolicyCard) -> str:
+def readme(card: PolicyCard) -> str:
+    """The text of the checkpoint's `README.md`."""
     table = "\n".join(lines(card.rows)) if card.rows else "Not played yet."
     held_out = "\n".join(
         f"| {kind} | {score.divergence:.4f} | {score.certain_error:.2%} |"

@@ -1,8 +1,8 @@
 """Names of models that the project itself provides; every other name passes through.
 
-`embedded` is the small checkpoint shipped with the package; `random` is an untrained byte-level
-model for plumbing tests, built where it is asked for. Among specialists, `shipped` is the one that
-was trained on `embedded`.
+`embedded` and `crafter_small` are the small checkpoints shipped with the package, the players of
+Concentration and of Crafter; `random` is an untrained byte-level model for plumbing tests, built
+where it is asked for. Among specialists, `shipped` is the one that was trained on `embedded`.
 """
 
 import hashlib
@@ -17,17 +17,24 @@ LOADING = threading.RLock()
 """Held around every use of transformers' import and `from_*`: they set the default dtype and device
 of the process for a while, and the package's lazy import is not made for two threads."""
 EMBEDDED = Path(__file__).parent.parent / "assets" / "embedded"
+CRAFTER_SMALL = EMBEDDED.with_name("crafter_small")
+SHIPPED = {
+    "embedded": (EMBEDDED, "automem pretrain"),
+    "crafter_small": (CRAFTER_SMALL, "automem crafter-policy"),
+}
+"""Folder of each shipped model, and the command that makes it."""
 
 
 def resolve(name: str) -> str:
     """The folder or hub name to load `name` from."""
-    if name == "embedded":
-        if not (EMBEDDED / "config.json").is_file():
+    if name in SHIPPED:
+        folder, command = SHIPPED[name]
+        if not (folder / "config.json").is_file():
             raise UsageError(
-                f"the embedded model is not in this installation (expected {EMBEDDED}): "
-                "make it with `automem pretrain`, or set engine.model to another model"
+                f"the model {name!r} is not in this installation (expected {folder}): "
+                f"make it with `{command}`, or set engine.model to another model"
             )
-        return str(EMBEDDED)
+        return str(folder)
     if name == "random":
         builder = importlib.import_module("automem.engine.random_model")
         return str(builder.build())
