@@ -71,8 +71,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Answers to each question in each variant and condition."""
     contexts: int = 4
     """Prompts in which facts are scored."""
-    planted: int = 8
+    planted: int = 48
     """Times that each fact is planted; 0: the arm is left out."""
+    planted_steps: int = 0
+    """Optimizer steps of the planted arm; 0: the recipe's."""
     trains: bool = True
     """Else only the base and the given specialist are audited."""
     alpha: float = 0.01
@@ -82,11 +84,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("episodes", 1), ("repeats", 1), ("contexts", 1), ("planted", 0)):
+        for name, least in (("episodes", 1), ("repeats", 1), ("contexts", 1)):
             if getattr(self, name) < least:
                 raise UsageError(
                     f"audit.{name} must be at least {least}, got {getattr(self, name)}"
                 )
+        if min(self.planted, self.planted_steps) < 0:
+            raise UsageError("audit.planted and audit.planted_steps must be 0 or more")
         if not 0 < self.alpha < 1:
             raise UsageError(f"audit.alpha must lie between 0 and 1, got {self.alpha}")
 
@@ -197,12 +201,16 @@ class Audit:
                 turns += [(prompt, fact.completion) for fact in self._facts]
             place = folder / f"selection-{PLANTED}"
             chosen = self._trainer.plant(selected[CANARIES], place, turns, self._seed)
-            made[PLANTED] = self._fit(PLANTED, chosen)
+            steps = settings.planted_steps
+            made[PLANTED] = self._fit(PLANTED, chosen, {"max_steps": steps} if steps else {})
         return made
 
-    def _fit(self, name: str, selected: Selected) -> Specialist:
+    def _fit(
+        self, name: str, selected: Selected, changes: Mapping[str, Any] | None = None
+    ) -> Specialist:
         place = self._folder / f"trained-{name}"
-        made = self._trainer.train(selected, {}, place, self._settings.seed, None, NoTracker())
+        seed, changes = self._settings.seed, changes or {}
+        made = self._trainer.train(selected, changes, place, seed, None, NoTracker())
         self._say(f"{name}: {made.conversations} conversations, {made.steps} steps")
         return made
 

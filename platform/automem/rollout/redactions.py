@@ -3,9 +3,9 @@
 A journal is never changed silently. Each record says which records of which file were masked, when,
 and the digests of the file before and after; it names the digest of the record before it, so that a
 record that is changed or left out shows. Promise: `check` tells whether the journal is what the
-last redaction left. The fact is not kept, and no digest of it alone. Not covered: a forger who writes
-journal and redactions anew (nothing is signed), and a guesser: the digest of a masked observation
-tells whoever already knows the whole observation that he is right.
+last redaction left. The fact is not kept, and no digest of it alone. Not covered: a forger who
+writes journal and redactions anew (nothing is signed), and a guesser: the digest of a masked
+observation tells whoever already knows the whole observation that he is right.
 """
 
 import hashlib
