@@ -52,6 +52,9 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         ("+controls.x={selecter: all}", "no field of controls.x 'selecter'; did you mean"),
         ("+controls.x={selector: all, round: 7}", "controls.x.round names round 7"),
         ("+controls.x={round: 1}", "controls.x: "),
+        ("collection.mod=x", "did you mean 'collection.mode'"),
+        ("collection.mode=later", "collection: "),
+        ("collection.max_staleness=0", "for that, set mode=synchronous"),
         ("gate.alpha=2", "gate: the gate needs"),
         ("gate.race=[8,4]", "gate: race must be rising"),
         ("gate.race=[0,4]", "gate: race must be rising"),
@@ -78,6 +81,11 @@ def test_a_mistake_is_told_before_anything_is_played(
     word: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert told in refused(capsys, word)
+
+
+def test_collecting_ahead_needs_processes_to_play_in(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["collection.mode=asynchronous", "rollout.workers=0"]
+    assert "set rollout.workers to at least 1" in refused(capsys, *words)
 
 
 def test_a_folder_that_another_process_works_in_is_refused(

@@ -117,6 +117,11 @@ class Parts:
         self.decider: Decider = built(plain["decider"], "decider")
         collection = plain.get("collection") or {}  # a loop begun before there was a choice
         self.collection: Collection = struct_of(Collection, collection, "collection")
+        if self.collection.is_asynchronous and not self.template.workers:
+            raise UsageError(
+                "collection.mode=asynchronous plays beside the training, in other processes: set "
+                "rollout.workers to at least 1"
+            )
         arms = plain["report"]["arms"] or {}
         self.plan = Plan(
             training_seeds=value_of(tuple[int, ...], plain["training_seeds"], "training_seeds"),

@@ -102,18 +102,17 @@ def test_a_submission_without_the_token_is_refused(head: Head, checkout: Path) -
 SHORT_LOOP = [
     *("proficiency", "experiment=embedded", "training_seeds=[0]", "rounds=2"),
     *("env.world.cards=8", "env.world.max_steps=12", "rollout.workers=1"),
-    *("collection.mode=asynchronous", "collection.part=2"),
+    *("collection.mode=asynchronous", "collection.part=4"),
     "decider.recipes=[{data: {episodes: 4, selector: all, amount: 24}}]",
     *("learner.recipe.max_steps=3", "learner.recipe.lora.rank=4"),
-    *("gate.pairs=4", "gate.race=[2]", "gate.race_level=0.99", "gate.alpha=0.9", "gate.flips=99"),
-    *("report.games=2", "~controls", "+controls={}", "~report.arms"),
-    "+report.arms={base: {}, specialist: {memory: champion}}",
+    *("gate.pairs=4", "gate.race=[]", "gate.alpha=0.9", "gate.flips=99"),
+    *("report.games=2", "~controls", "+controls={}", "~report.arms", "+report.arms={}"),
 ]
 """The embedded experiment in short form: collecting while it trains, decided by the gate."""
 
 
 @pytest.mark.timeout(600)
-def test_a_loop_as_a_job_is_followed_and_fetched_with_ledger_adapters_and_table(
+def test_a_loop_as_a_job_is_followed_and_fetched_with_its_ledger_and_adapters(
     head: Head, checkout: Path, bucket: str, tmp_path: Path
 ) -> None:
     words = ["--address", head.address]
@@ -129,13 +128,11 @@ def test_a_loop_as_a_job_is_followed_and_fetched_with_ledger_adapters_and_table(
     rounds = results["rounds"]["0"]
     assert [each["round"] for each in rounds] == [1, 2]
     assert all(sum(each["staleness"]["turns_by_lag"].values()) > 0 for each in rounds)
-    assert {arm["name"] for arm in results["arms"]} == {"base", "specialist"}
     assert (folder / "seed-0" / "ledger.jsonl").is_file()
     weights = folder / "seed-0" / "round-1" / "specialist-1" / "adapter"
     assert (weights / "adapter_model.safetensors").is_file()
     collected = folder / "seed-0" / "collect" / "part-1"
-    assert len(list(collected.glob("episodes/*/episode.json"))) == 2
-    assert (folder / "report.html").exists()
+    assert len(list(collected.glob("episodes/*/episode.json"))) == 4
     listed = call(head, tmp_path, "automem", "jobs", *words)
     assert "loop" in listed.stdout
     assert "succeeded" in listed.stdout
