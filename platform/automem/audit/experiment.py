@@ -209,8 +209,8 @@ class Audit:
         self, name: str, selected: Selected, changes: Mapping[str, Any] | None = None
     ) -> Specialist:
         place = self._folder / f"trained-{name}"
-        seed, changes = self._settings.seed, changes or {}
-        made = self._trainer.train(selected, changes, place, seed, None, NoTracker())
+        seed = self._settings.seed
+        made = self._trainer.train(selected, changes or {}, place, seed, None, NoTracker())
         self._say(f"{name}: {made.conversations} conversations, {made.steps} steps")
         return made
 
