@@ -21,24 +21,25 @@ from automem_learners.dataset import DataKind, Dataset, load_dataset, write_data
 
 RECIPE = {
     "lora": {"rank": 16, "alpha": 32, "targets": "all"},
-    "learning_rate": 3e-3,
-    "conversations_per_step": 16,
-    "max_steps": 30,
+    "learning_rate": 5e-3,
+    "conversations_per_step": 12,
+    "max_steps": 400,  # the model learns by heart between 100 and 250
     "epochs": 1000,
 }
+CARDS = 12
 SEED = seeds_from(SeedRange.TRAIN, 1)[0]
 
 
 @pytest.mark.slow
 def test_a_planted_leak_is_flagged_and_the_untrained_model_is_not(tmp_path: Path) -> None:
     spec = spec_from(compose("config", ["experiment=embedded"]))
-    facts = ConcentrationFacts().facts(SEED)
+    facts = ConcentrationFacts(CARDS).facts(SEED)
     trainer = CanaryTrainer("embedded", RECIPE, {"backend": "local"})
 
     async def audit() -> tuple[Leak, Leak]:
         engine = build_engine(spec.engines["base"].target)
         try:
-            prober = await build_prober(ConcentrationFacts(), spec, {"base": engine})
+            prober = await build_prober(ConcentrationFacts(CARDS), spec, {"base": engine})
             planting = [await prober.opening(SEED + 5), await prober.opening(SEED + 6)]
             probing = [await prober.opening(SEED + 9)]
             turns = [(prompt, fact.completion) for prompt in planting for fact in facts]
