@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,21 @@ def test_a_loop_ends_with_one_table_and_the_same_folder_goes_on_for_nothing(
     assert cli.main(["proficiency", *again, "report.games=2"]) == 0
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("journal/*.jsonl")} == played
     assert (whole / "seed-0" / "ledger.jsonl").read_bytes() == ledger
+
+
+def test_the_same_command_on_another_machine_fetches_the_loop_and_repeats_nothing(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*small, "run.dir=mine", "storage.url=store", "~report.arms", "+report.arms={}"]
+    assert cli.main(["proficiency", *words]) == 0
+    ledger = (tmp_path / "mine" / "seed-0" / "ledger.jsonl").read_bytes()
+    played = {path.name for path in (tmp_path / "mine").rglob("episodes/*")}
+    shutil.rmtree(tmp_path / "mine")
+    capsys.readouterr()
+    assert cli.main(["proficiency", *words]) == 0
+    assert "fetched store/loops/mine, and going on with it" in capsys.readouterr().out
+    assert (tmp_path / "mine" / "seed-0" / "ledger.jsonl").read_bytes() == ledger
+    assert {path.name for path in (tmp_path / "mine").rglob("episodes/*")} <= played
 
 
 def test_an_outage_leaves_a_loop_that_the_printed_command_goes_on_with(

@@ -64,7 +64,7 @@ def call(head: Head, folder: Path, *words: str, **env: str) -> subprocess.Comple
         env={**head.environment, **env},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=800,
     )
 
 
@@ -111,7 +111,7 @@ SHORT_LOOP = [
 """The embedded experiment in short form: collecting while it trains, decided by the gate."""
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_loop_as_a_job_is_followed_and_fetched_with_its_ledger_and_adapters(
     head: Head, checkout: Path, bucket: str, tmp_path: Path
 ) -> None:

@@ -18,7 +18,8 @@ from automem.loops.proficiency import Outcome
 from automem.loops.recipes import Selected, Specialist
 from automem.loops.seedbook import SeedBook
 from automem.loops.stage import Stage
-from automem.loops.stored_loop import StoredLoop
+from automem.loops.stored_loop import StoredLoop, fetch_loop
+from automem.rollout.run_dir import read_run
 
 RECIPES = (recipe("good"), recipe("bad", source="all"))
 SEEDS = "seeds.jsonl"
@@ -115,6 +116,11 @@ def test_another_machine_goes_on_where_the_first_one_was_lost(
     assert [each.specialist.name for each in made] == ["round-1-specialist-1"]
     weights = second / "mine" / "round-1" / "specialist-1" / "adapter"
     assert (weights / "adapter_model.safetensors").read_bytes() == b"weights"
+    copy = tmp_path / "copy"
+    runs = [read_run(path.parent) for path in (second / "mine").rglob("run.json")]
+    assert fetch_loop(f"{url}/loops/mine", copy) == len(runs) > 2
+    assert (copy / "ledger.jsonl").read_bytes() == (second / "mine/ledger.jsonl").read_bytes()
+    assert len(list(copy.rglob("episode.json"))) == sum(len(run.episodes) for run in runs)
 
 
 def test_the_machine_that_lost_its_loop_is_shut_out(url: str, tmp_path: Path) -> None:
