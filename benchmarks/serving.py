@@ -276,7 +276,9 @@ def vllm_server(model: Path, port: int) -> Iterator[str]:
     """vLLM's own OpenAI server on the same model and cores."""
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
                "--served-model-name", "current", "--port", str(port), "--dtype", "float32",
-               "--max-model-len", "1024", "--host", "127.0.0.1"]  # fmt: skip
+               "--max-model-len", "1024", "--host", "127.0.0.1", "--kv-cache-memory-bytes",
+               str(1_000_000_000), "--gpu-memory-utilization", "0.3",
+               "--no-enable-chunked-prefill"]  # fmt: skip
     process = subprocess.Popen(command, env={**os.environ, "VLLM_LOGGING_LEVEL": "ERROR"})
     try:
         ends = time.monotonic() + 300
