@@ -99,12 +99,15 @@ def _print_signs(found: Failures, console: Console) -> None:
 
 def _print_clusters(found: Failures, top: int, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("", justify="right", no_wrap=True)
     for name in ("sign", "form"):
         table.add_column(name, no_wrap=True)
     for name in ("stretches", "episodes", "steps", "covered", "fails"):
         table.add_column(name, justify="right", no_wrap=True)
-    for cluster in found.clusters[:top]:
+    shown = list(enumerate(found.clusters[:top], 1))
+    for number, cluster in shown:
         table.add_row(
+            str(number),
             cluster.sign,
             escape(_short(cluster.form)),
             f"{cluster.stretches:,}",
@@ -113,9 +116,14 @@ def _print_clusters(found: Failures, top: int, console: Console) -> None:
             f"{cluster.covered:.0%}",
             _fails(cluster),
         )
-        for example in cluster.examples:
-            table.add_row("", f"[dim]{escape(command(example))}[/dim]")
     console.print(table)
+    # Not in the table, which would cut off what is there to be copied.
+    console.print("look at")
+    for number, cluster in shown:
+        for place, example in enumerate(cluster.examples):
+            line = f"{'' if place else number:>4}  {command(example)}"
+            console.print(line, style="dim", soft_wrap=True, markup=False, highlight=False)
+    console.print()
     more = len(found.clusters) - top
     if more > 0:
         console.print(f"[dim]… and {more:,} more forms; --top N or --json shows them[/dim]\n")
