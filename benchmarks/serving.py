@@ -273,12 +273,13 @@ async def measure_act(folder: Path, episodes: int) -> dict[str, float]:
 
 @contextmanager
 def vllm_server(model: Path, port: int) -> Iterator[str]:
-    """vLLM's own OpenAI server on the same model and cores."""
+    """vLLM's own OpenAI server on the same model and cores, ready for adapters as ours is."""
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
                "--served-model-name", "current", "--port", str(port), "--dtype", "float32",
                "--max-model-len", "1024", "--host", "127.0.0.1", "--kv-cache-memory-bytes",
                str(1_000_000_000), "--gpu-memory-utilization", "0.3",
-               "--no-enable-chunked-prefill"]  # fmt: skip
+               "--no-enable-chunked-prefill", "--enable-lora",
+               "--max-lora-rank", "64"]  # fmt: skip
     process = subprocess.Popen(command, env={**os.environ, "VLLM_LOGGING_LEVEL": "ERROR"})
     try:
         ends = time.monotonic() + 300
@@ -345,7 +346,8 @@ def with_server(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         registry.publish(str(model), scaffold_path("embedded"), adapter)
     registry.promote("v1")
     target = {"_target_": f"automem.engine.{options.engine}", "model": str(model),
-              "context_tokens": 1024, "max_batch": options.concurrency}  # fmt: skip
+              "context_tokens": 1024, "max_batch": options.concurrency,
+              "threads": os.cpu_count()}  # fmt: skip
     spec = make_served_spec(folder, port=free_port(), poll_s=0.2)
     spec = msgspec.structs.replace(spec, engine=EngineSpec(target=target, placement="actor"))
     with connected(), ExitStack() as stack:
