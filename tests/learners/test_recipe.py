@@ -19,7 +19,8 @@ from automem_learners.recipe import (
 @pytest.mark.parametrize("option", groups()["learner"])
 def test_every_shipped_learner_reads(option: str) -> None:
     with initialize_config_dir(str(conf_dir()), version_base=None):
-        config = OmegaConf.to_container(compose(overrides=[f"+learner={option}"]))
+        composed = compose(overrides=[f"+learner={option}"])
+        config = OmegaConf.to_container(composed, resolve=True)
     learner = config["learner"]
     assert set(learner["recipe"]) == set(Recipe.__struct_fields__)
     assert set(learner["scaling"]) == set(Scaling.__struct_fields__)
@@ -36,7 +37,7 @@ def test_the_published_recipes_are_the_papers() -> None:
     }.items():
         with initialize_config_dir(str(conf_dir()), version_base=None):
             config = compose(overrides=[f"+learner=published_{name}"])
-        learner = OmegaConf.to_container(config)["learner"]
+        learner = OmegaConf.to_container(config, resolve=True)["learner"]
         recipe, scaling = read_recipe(learner["recipe"]), read_scaling(learner["scaling"])
         assert recipe.lora is not None
         lora = recipe.lora
