@@ -70,10 +70,11 @@ class Collector:
             self._round, self._limit = round_number, episodes
             self._changed.notify_all()
 
-    def gather(self, round_number: int, version: int, want: int) -> Gathered:
+    def gather(self, round_number: int, version: int, want: int, then: int) -> Gathered:
         """At least `want` episodes for a round whose policy is of `version`: the oldest parts that
-        are not too stale, waited for; the ledger has them when this returns. Raises what went wrong
-        in the thread."""
+        are not too stale, waited for; the ledger has them when this returns, and from the moment
+        on at which they are taken, fewer than `then` may be in store. Raises what went wrong in
+        the thread."""
         dropped: list[Use] = []
         with self._changed:
             while True:
@@ -88,6 +89,7 @@ class Collector:
             self._ledger.add(round_number, gathered)
             # Until now they counted as in store: the thread has not begun others in their place.
             self._gone.update(use.part for use in kept)
+            self._limit = then
             self._changed.notify_all()
         return gathered
 

@@ -123,10 +123,11 @@ class Episodes:
     def _gather(self, collector: Collector, number: int, recipe: Recipe) -> None:
         """Wait for this round's parts, and let the thread play as far ahead as it may."""
         want, left = recipe.data.episodes, self._rounds - number
+        later = store_limit(self._collection, want, False, left)
         if self._wants_new(number, recipe) and self._ledger.find(number, Gathered) is None:
             collector.allow(number, store_limit(self._collection, want, True, left))
-            collector.gather(number, self._ledger.version(), want)
-        collector.allow(number, store_limit(self._collection, want, False, left))
+            collector.gather(number, self._ledger.version(), want, later)
+        collector.allow(number, later)
 
     def _play_part(self, part: PartBegun, should_stop: Stop) -> PartPlayed | None:
         """In the collector's thread."""
