@@ -19,7 +19,6 @@ import importlib.util
 import itertools
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -37,6 +36,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from support.ports import free_port
 from support.served_policy import Table, make_served_spec, play, serving
 from support.small_adapter import save_adapter
 
@@ -301,13 +301,6 @@ def http(url: str) -> httpx.AsyncClient:
     """A client without limits of its own."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
     return httpx.AsyncClient(base_url=url, timeout=600, limits=limits)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def against(

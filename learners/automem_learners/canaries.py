@@ -17,7 +17,7 @@ from automem_learners.specialist import SpecialistTrainer
 
 
 class CanaryTrainer(SpecialistTrainer):
-    """Implements `automem.audit.experiment.Trainer`."""
+    """Implements `automem.audit.experiment.PlantingTrainer`."""
 
     def plant(
         self,

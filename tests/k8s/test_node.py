@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -11,11 +10,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.ports import free_ports
 from support.rendered_chart import ROOT, cluster_specs, pod_templates, render
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # three tries on a busy machine
@@ -40,14 +40,6 @@ class Head:
             urls = [url.replace(f":{port}/", f":{here}/") for url in urls]
         command = [sys.executable, str(ROOT / "k8s" / "health.py"), *urls]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def probe_urls(kind: str) -> list[str]:

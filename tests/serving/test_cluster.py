@@ -1,6 +1,5 @@
 """The application as a RayService deploys it: built from `args` alone, on a Ray that was there."""
 
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import ValidationError
+from support.ports import free_port
 
 from automem.cli import main
 from automem.errors import UsageError
@@ -47,9 +47,7 @@ def test_a_misspelt_key_is_told_before_anything_is_deployed() -> None:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     folder = tmp_path_factory.mktemp("cluster")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with connected():
         from ray import serve
 

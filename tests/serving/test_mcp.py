@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.ports import free_port
 
 from automem.cli import main
 from automem.memory.ops import OPS, READING
@@ -33,9 +34,7 @@ async def over_stdio(*arguments: str) -> AsyncIterator[Any]:
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
     """A running `automem mcp --http` on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [*COMMAND, str(tmp_path / "memory"), "--http", "--port", str(port)]
     process = subprocess.Popen(command)
     try:

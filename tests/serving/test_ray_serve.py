@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import openai
 import psutil
 import pytest
 import ray
+from support.ports import free_port
 from support.served_policy import make_served_spec
 from support.small_adapter import save_adapter
 
@@ -44,12 +44,6 @@ class Running:
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,15 @@ from automem.loops.evolve import Evolution
 from automem.loops.evolve_plan import Plan, Smoke
 from automem.loops.evolve_stage import Arena, Entrant
 from automem.loops.gate import Rule
-from automem.loops.lineage import LINEAGE, Entry, Grown
+from automem.loops.lineage import LINEAGE, Entry, Grown, Node
 from automem.loops.records import Records
 from automem.loops.reviewers.interface import ReviewRequest, Revision, Toolbox
 from automem.loops.stage import Played
 from automem.rollout.spec import RolloutSpec
+
+FIRST, SECOND = "revision 1, attempt 1", "revision 1, attempt 2"
+AGAIN = "revision 1, continuation 1"
+
 
 START = read_files(scaffold_path("embedded"))
 RULE = Rule(confirmations=4, alpha=0.9, pairs=8, race=(4, 6), flips=999)
@@ -145,3 +149,19 @@ def slots(folder: Path) -> list[str]:
     """Filled slots, in the order in which they were filled."""
     entries: list[Entry] = Records(folder / LINEAGE, Entry).all()
     return [entry.what.slot for entry in entries if isinstance(entry.what, Grown)]
+
+
+class Killed(BaseException):
+    """The end of the process: nobody catches it."""
+
+
+def node_in(loop: Evolution, slot: str) -> Node:
+    node = loop.lineage.in_slot(slot)
+    assert node is not None
+    return node
+
+
+def reason(loop: Evolution, slot: str) -> str:
+    judged = node_in(loop, slot).judged
+    assert judged is not None
+    return judged.reason

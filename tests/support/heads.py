@@ -4,15 +4,16 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from support.ports import free_ports
 
 TRIES = 5
 RAY_WITHOUT_ITS_CLIENT = """
@@ -72,7 +73,7 @@ def _start(
     cpus: int, folder: Path, environment: dict[str, str]
 ) -> tuple["subprocess.Popen[bytes]", int]:
     """`ray start --head` and its dashboard's port."""
-    gcs, dashboard, agent = _free_ports(3)
+    gcs, dashboard, agent = free_ports(3)
     words = [
         *("start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-agent-listen-port={agent}"),
@@ -108,11 +109,3 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -21,12 +21,12 @@ from automem.audit.rates import Rates, rates
 from automem.engine.build import build_engine
 from automem.engine.protocol import Engine
 from automem.errors import InfrastructureError, UsageError
-from automem.loops.recipes import DataRecipe, Selected, Specialist
+from automem.loops.recipes import DataRecipe, Selected, Specialist, Trainer
 from automem.rollout.run import resume_run, run_rollout
 from automem.rollout.run_dir import RUN_FILE
 from automem.rollout.spec import EpisodeKey, RolloutSpec
 from automem.seeds import SeedRange, seeds_from
-from automem.tracker import NoTracker, Tracker
+from automem.tracker import NoTracker
 
 RESULTS = "results.json"
 BASE, GIVEN, CLEAN, CANARIES, PLANTED = "base", "specialist", "clean", "canaries", "planted"
@@ -34,22 +34,8 @@ _OPENINGS = 1_000
 """Where in the train range the contexts of planted turns begin; facts are scored in others."""
 
 
-class Trainer(Protocol):
+class PlantingTrainer(Trainer, Protocol):
     """A loop's trainer that can plant canaries."""
-
-    def select(
-        self, runs: Sequence[Path], data: DataRecipe, folder: Path, seed: int
-    ) -> Selected: ...
-
-    def train(
-        self,
-        selected: Selected,
-        training: Mapping[str, Any],
-        folder: Path,
-        seed: int,
-        start: Specialist | None,
-        tracker: Tracker,
-    ) -> Specialist: ...
 
     def plant(
         self,
@@ -124,7 +110,7 @@ class Audit:
         self,
         template: RolloutSpec,
         source: FactSource,
-        trainer: Trainer,
+        trainer: PlantingTrainer,
         settings: Settings,
         folder: Path,
         say: Callable[[str], None],

@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from automem.engine.build import build_engine
+from automem.engine.crossing import as_raised, pickled
 from automem.engine.protocol import Capabilities, Completion, Engine, GenerateRequest
 from automem.engine.streaming import Piece, pieces_of
 from automem.errors import AutoMemError, EngineError
@@ -183,7 +184,7 @@ class EngineHost:
                 completion = await self._ready_engine().generate(call.request)
             answer = _Answer(call.number, completion)
         except Exception as error:  # noqa: BLE001  it is the caller's, and crosses as it is
-            answer = _Answer(call.number, None, _pickled(error))
+            answer = _Answer(call.number, None, pickled(error))
         finally:
             client.tasks.pop(call.number, None)
         client.answers.append(answer)
@@ -304,7 +305,7 @@ class RemoteEngine:
         try:
             return await reference
         except RayError as error:
-            raise _as_raised(error) from error
+            raise as_raised(error) from error
 
     def _withdraw(self, number: int) -> None:
         if self._waiting.pop(number, None) is None:
@@ -387,20 +388,3 @@ def start_engine(spec: ActorSpec, group: Any = None) -> RemoteEngine:
 
 def _has_failed(task: "asyncio.Future[Any]") -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
-
-
-def _pickled(error: Exception) -> bytes:
-    try:
-        data = pickle.dumps(error)
-        pickle.loads(data)
-    except Exception:  # noqa: BLE001  anything may go wrong in another's exception
-        return pickle.dumps(EngineError(f"{type(error).__name__}: {error}"))
-    return data
-
-
-def _as_raised(error: RayError) -> Exception:
-    """What the engine raised, without Ray's wrapping; EngineError where the actor is gone."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, AutoMemError):
-        return cause
-    return EngineError(f"the engine's actor failed: {error}")

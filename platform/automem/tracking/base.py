@@ -6,6 +6,7 @@ The work is done in a thread of its own; its first failure is one warning, after
 import logging
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,7 +43,7 @@ class NoTracker:
         pass
 
 
-class ThreadedTracker:
+class ThreadedTracker(ABC):
     """A tracker that works in a thread; subclasses say what is done there. Steps go on rising when
     a run is resumed: they start at what its drivers before have measured."""
 
@@ -61,17 +62,17 @@ class ThreadedTracker:
         self._thread = threading.Thread(target=self._loop, name=f"{self.name}-tracker", daemon=True)
         self._thread.start()
 
+    @abstractmethod
     def on_start(self) -> None:
         """Open what is written to."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_log(self, values: dict[str, float], step: int) -> None:
         """Values at a step of the whole run."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_finish(self, summary: dict[str, Any]) -> None:
         """The summary, then close."""
-        raise NotImplementedError
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         values, place = dict(metrics), self.first_step + step

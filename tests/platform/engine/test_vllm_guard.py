@@ -4,9 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from support.drivers import wait_until
 
 from automem.engine.vllm_guard import with_descendants
 
@@ -58,17 +58,19 @@ def family():
 def test_a_killed_parents_processes_end_and_no_others(family):
     """Also those that hid their mark, and those below them that never had it."""
     parent, bystander, (guard, child, *others) = family
-    _await(lambda: b"MARK" not in _environment(child))
+    wait_until(lambda: b"MARK" not in _environment(child), "the mark to go", 30)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    _await(lambda: not any(_lives(process) for process in (guard, child, *others)))
+    wait_until(
+        lambda: not any(_lives(process) for process in (guard, child, *others)), "their end", 30
+    )
     assert _lives(bystander)
 
 
 def test_the_guard_does_nothing_while_its_parent_lives(family):
     parent, _, (guard, child, mother, grandchild) = family
     os.kill(child, signal.SIGKILL)
-    _await(lambda: not _lives(child))
+    wait_until(lambda: not _lives(child), "its end", 30)
     assert parent.poll() is None
     assert _lives(guard)
     assert with_descendants([mother]) == [mother, grandchild]
@@ -86,10 +88,3 @@ def _lives(process: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def _await(condition) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.02)

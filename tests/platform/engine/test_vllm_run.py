@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from support.drivers import wait_until
 
 from automem.engine.vllm_guard import with_descendants
 
@@ -43,13 +43,15 @@ def test_a_rollout_outlives_its_engines_actor_without_a_lost_or_doubled_turn(tmp
     with (tmp_path / "log").open("wb") as log:
         run = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
         try:
-            _await(lambda: _turns(tmp_path / "run") > 40 or run.poll() is not None, 1200)
+            wait_until(
+                lambda: _turns(tmp_path / "run") > 40 or run.poll() is not None, "turns", 1200
+            )
             assert run.poll() is None, (tmp_path / "log").read_text()
             actor = _engine_actor(run.pid)
             below = [process for process in with_descendants([actor]) if process != actor]
             assert len(below) >= 3  # the guard, the core, its worker
             os.kill(actor, signal.SIGKILL)
-            _await(lambda: with_descendants(below) == [], 60)
+            wait_until(lambda: with_descendants(below) == [], "all to end", 60)
             assert run.wait(timeout=1200) == 0, (tmp_path / "log").read_text()
         finally:
             run.kill()
@@ -89,10 +91,3 @@ def _query(folder: Path, sql: str) -> list[dict]:
     command = [sys.executable, "-m", "automem.cli", "query", "run", sql, "--json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
-
-
-def _await(condition, within_s: float) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.1)
