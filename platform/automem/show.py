@@ -168,6 +168,9 @@ def _print_step(step: ToldStep, prompts: bool, console: Console) -> None:
     console.rule(Text(f"step {step.step}", style="bold"), align="left", style="dim")
     same = "" if step.observed.changed else "  (as before)"
     _print_titled("observation" + same, Text(_clean(step.observation)), console)
+    if step.gated is not None:
+        said = f"gate {step.gated.by}: log {step.gated.log}, consult {step.gated.consult}"
+        console.print(said, style="magenta", markup=False)
     for cause, change in step.own_changes:
         who = "a caller" if cause == TOOL_CAUSE else "the scaffold"
         console.print(f"{who} changed memory: {cause}", style="magenta", markup=False)

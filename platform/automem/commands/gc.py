@@ -2,9 +2,10 @@
 or a policy version needs stays.
 
 Promise: nothing is removed without `--yes`; before that the command says what it would remove and
-how much that is. Never touched: a run that is being played, one with episodes left to play, and in
-the default level everything but journals and leases of finished episodes (their Parquet tables hold
-the same events). Not covered: the registry's versions, which are immutable.
+how much that is. Never touched: a run that is being played, one with episodes left to play, a
+stored loop whose command has not ended well, and in the default level everything but journals and
+leases of finished episodes (their Parquet tables hold the same events) and what a stored loop's
+manifest names no more. Not covered: the registry's versions, which are immutable.
 """
 
 import fcntl
@@ -23,11 +24,13 @@ from automem.commands.arguments import Parser
 from automem.commands.play import shortest
 from automem.commands.table import wide_console
 from automem.errors import UsageError
+from automem.loops.stored_loop import finished_loops
 from automem.rollout.chain import JOURNAL_FOLDER
 from automem.rollout.finish import DONE_FILE
 from automem.rollout.run_dir import LOCK_FILE, RUN_FILE
 from automem.rollout.scratch import scratch_root
 from automem.rollout.stored_run import StoredRun, runs_below
+from automem.storage.store import Store
 from automem.trace.summary import planned_episodes, read_run
 
 EXAMPLES = [
@@ -50,7 +53,7 @@ class Find:
     """On this machine; else it lies in `stored`."""
     bytes: int
     age_s: float
-    stored: StoredRun | None = None
+    stored: Store | None = None
     names: tuple[str, ...] = ()
     """Folders of `stored` to remove."""
 
@@ -111,7 +114,7 @@ def in_folder(folder: Path, level: str) -> Iterator[Find]:
 
 
 def in_storage(url: str, level: str) -> Iterator[Find]:
-    """The same for runs under a storage URL: their segments, or all of them."""
+    """The same for runs and loops under a storage URL: segments and leftovers, or all of them."""
     for place in runs_below(url):
         stored = StoredRun(place)
         age_s, left = _stored_age_and_left(stored)
@@ -120,7 +123,16 @@ def in_storage(url: str, level: str) -> Iterator[Find]:
         names = ("segments",) if level == "journals" else ("",)
         size = sum(stored.store.size(name) for name in names)
         if size:
-            yield Find(f"stored {level}", None, size, age_s, stored, names)
+            yield Find(f"stored {level}", None, size, age_s, stored.store, names)
+    for loop, manifest in finished_loops(url):
+        named = set(manifest.files.values())
+        loose = tuple(f"objects/{name}" for name in loop.names("objects") if name not in named)
+        going = ("",) if level == "runs" else loose
+        if going:
+            age_s = time.time() - manifest.written
+            size = sum(loop.size(name) for name in going)
+            what = "stored loop" if level == "runs" else "leftovers of a stored loop"
+            yield Find(what, None, size, age_s, loop, going)
 
 
 def in_scratch() -> Iterator[Find]:
@@ -136,7 +148,7 @@ def remove(find: Find) -> None:
     """Do it."""
     if find.stored is not None:
         for name in find.names:
-            find.stored.store.remove(name)
+            find.stored.remove(name)
     elif find.names:
         for name in find.names:
             shutil.rmtree(name)

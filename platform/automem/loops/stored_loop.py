@@ -14,6 +14,7 @@ merged. Files are read whole: this is made for adapters, not for models of many 
 import hashlib
 import os
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -45,6 +46,10 @@ class Manifest(msgspec.Struct, frozen=True):
     """Changes hands with the folder: made once, at the loop's beginning."""
     files: dict[str, str]
     """Path to digest."""
+    is_done: bool = False
+    """The command that kept it ended well; else it may be gone on with."""
+    written: float = 0.0
+    """Unix time."""
 
 
 class StoredLoop:
@@ -62,6 +67,7 @@ class StoredLoop:
         self._known: dict[str, tuple[int, int, str]] = {}
         """Path to time, size and digest, of what is in the store."""
         self._stored: dict[str, str] = {}
+        self._is_done = False
 
     def begin(self) -> bool:
         """Take up the loop: fetch it where this machine does not have it, else see that it is
@@ -78,23 +84,23 @@ class StoredLoop:
             (self._folder / OWNER).write_text(uuid.uuid4().hex)
         if manifest is not None:
             self._check(manifest)
-            self._stored = dict(manifest.files)
+            self._stored, self._is_done = dict(manifest.files), manifest.is_done
         return False
 
-    def keep(self) -> None:
+    def keep(self, is_done: bool = False) -> None:
         """Store what has changed; StoreError where the store stays away (nothing is lost here)."""
         with self._one_at_a_time:
             files = {path: self._put(path) for path in self._paths()}
             files = {path: digest for path, digest in files.items() if digest}
-            if files == self._stored:
+            if (files, is_done) == (self._stored, self._is_done):
                 return
             owner = (self._folder / OWNER).read_text()
             manifest = _manifest(self._store)
             if manifest is not None:
                 self._check(manifest)
-            self._store.write(MANIFEST, msgspec.json.encode(Manifest(owner, files)))
+            self._write(Manifest(owner, files, is_done, time.time()))
             gone = set(self._stored.values()) - set(files.values())
-            self._stored = files
+            self._stored, self._is_done = files, is_done
             for digest in gone:
                 self._store.remove(f"objects/{digest}")
 
@@ -117,7 +123,7 @@ class StoredLoop:
                 self.keep()
             raise
         else:
-            self.keep()
+            self.keep(is_done=True)
         finally:
             is_over.set()
             thread.join()
@@ -175,8 +181,20 @@ class StoredLoop:
         _fetch_rollouts(self._folder, "collect/**/")
         owner = uuid.uuid4().hex
         (self._folder / OWNER).write_text(owner)
-        self._store.write(MANIFEST, msgspec.json.encode(Manifest(owner, manifest.files)))
+        self._write(Manifest(owner, manifest.files, written=time.time()))
         self._stored = dict(manifest.files)
+
+    def _write(self, manifest: Manifest) -> None:
+        self._store.write(MANIFEST, msgspec.json.encode(manifest))
+
+
+def finished_loops(url: str) -> Iterator[tuple[Store, Manifest]]:
+    """The loops under a `storage.url` whose command ended well."""
+    store = Store(url).below(LOOPS)
+    for name in store.names():
+        manifest = _manifest(store.below(name))
+        if manifest is not None and manifest.is_done:
+            yield store.below(name), manifest
 
 
 def is_loop(url: str) -> bool:

@@ -22,6 +22,7 @@ from automem.trace.events import (
     EpisodeStarted,
     Event,
     Failed,
+    Gated,
     MemoryChanged,
     Observed,
     OpDone,
@@ -93,6 +94,8 @@ class _Pass:
             case ToolUsed():
                 for edit in event.edits:
                     yield from self._change(event.step, TOOL_CAUSE, edit)
+            case Gated() if self.step is not None:
+                self.step.update(gate=event.by, gate_log=event.log, gate_consult=event.consult)
             case Committed():
                 if self.step is not None:
                     self.step.update(action=event.action, source=event.source.value)
@@ -304,7 +307,8 @@ def _redundancy(event: OpDone, change: Change | None) -> tuple[int | None, int |
 
 _BLANK: dict[str, dict[str, Any]] = {
     "steps": dict.fromkeys(
-        ("action", "source", "reward", "gain", "invalid_action", "unproductive", "platform_s")
+        ("action", "source", "reward", "gain", "invalid_action", "unproductive", "platform_s",
+         "gate", "gate_log", "gate_consult")
     ),
     "turns": {},
     "ops": dict.fromkeys(

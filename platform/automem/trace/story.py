@@ -19,6 +19,7 @@ from automem.trace.events import (
     EpisodeStarted,
     Event,
     Failed,
+    Gated,
     MemoryChanged,
     Observed,
     OpDone,
@@ -60,6 +61,8 @@ class ToldStep:
     """(cause, change) of what the scaffold itself did to memory, and, after the step, callers from
     outside (`TOOL_CAUSE`)."""
     failures: list[Failed] = field(default_factory=list)
+    gated: Gated | None = None
+    """What the memory gate let the step spend; None without a gate."""
     committed: Committed | None = None
     reasoning: str = ""
     answer: Observed | None = None
@@ -169,6 +172,8 @@ class _Teller:
             case OpDone() if step.turns:
                 self.credit.did(event, self.memory)
                 step.turns[-1].ops.append(_done(event, self.memory))
+            case Gated():
+                step.gated = event
             case Committed():
                 step.committed, step.reasoning = event, resolve(event.reasoning)
                 self.credit.commit(event.action, step.reasoning)

@@ -57,6 +57,11 @@ STEPS = (
     Column("gain", _float, "Change of progression by this step's action."),
     Column("invalid_action", _bool, "Whether the world refused the action and did its fallback."),
     Column("unproductive", _bool, "Invalid, or the observation after it was the same as before."),
+    Column(
+        "gate", _text, "Memory gate that was asked; `fallback`: it had failed; null without one."
+    ),
+    Column("gate_log", _text, "What it let LOG spend: `skip`, `brief` or `full`."),
+    Column("gate_consult", _text, "The same of consulting memory in PLAN."),
     Column("turns", _int, "Model calls of the step."),
     Column("ops", _int, "Memory operations of the step."),
     Column("malformed", _int, "Pieces of the model's text that looked like operations."),

@@ -2,6 +2,7 @@
 of."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from support.agent_harness import CountingGame, SpyEngine, make_session, play
 from support.plain_gate import save_gate
 from support.toy_world import toy_spec
 
+from automem import cli
 from automem.agent.gating.decision import EVERYTHING, Decision, GateOptions, Question
 from automem.agent.gating.exported import GateError
 from automem.agent.gating.features import INDEX, NAMES, features
@@ -134,6 +136,19 @@ def test_a_missing_gate_costs_nothing_but_one_notice(
     assert len([r for r in caplog.records if "gate" in r.message]) == 1
     assert {gate.by for gate in gates_in(events)} == {FALLBACK}
     assert [turns_of(events, Routine.LOG, step) for step in range(1, 4)] == [4, 4, 4]
+
+
+def test_tables_and_show_tell_what_the_gate_decided(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert run_rollout(toy_spec(seeds=[1], agent=AgentOptions(gate="never")), run).is_complete
+    sql = "select distinct gate, gate_log, gate_consult from steps where gate is not null"
+    assert cli.main(["query", str(run), sql, "--json"]) == 0
+    [row] = json.loads(capsys.readouterr().out)
+    assert row == {"gate": "never", "gate_log": "skip", "gate_consult": "skip"}
+    assert cli.main(["show", str(run), "toy-1-0", "--step", "1"]) == 0
+    assert "gate never: log skip, consult skip" in capsys.readouterr().out
 
 
 class Fragile:

@@ -10,6 +10,7 @@ import pytest
 from support.loop_parts import SkillTrainer, make_loop, recipe, small_template, timeless
 from support.s3_server import s3_server
 
+from automem import cli
 from automem.errors import StoreError, UsageError
 from automem.loops.collection import Collection
 from automem.loops.gate import Verdict
@@ -20,6 +21,7 @@ from automem.loops.seedbook import SeedBook
 from automem.loops.stage import Stage
 from automem.loops.stored_loop import StoredLoop, fetch_loop
 from automem.rollout.run_dir import read_run
+from automem.storage.store import Store
 
 RECIPES = (recipe("good"), recipe("bad", source="all"))
 SEEDS = "seeds.jsonl"
@@ -165,3 +167,30 @@ def test_a_store_that_lacks_what_its_manifest_names_says_so(url: str, tmp_path: 
         stored._store.remove(f"objects/{name}")
     with pytest.raises(StoreError, match="is missing"):
         StoredLoop(url, tmp_path / "b" / "mine", SEEDS).begin()
+
+
+def test_retention_takes_what_a_finished_loop_needs_no_more_and_leaves_others(
+    url: str, tmp_path: Path
+) -> None:
+    for name in ("ended", "left"):
+        stored = StoredLoop(url, tmp_path / name, SEEDS)
+        stored.begin()
+        (tmp_path / name / "ledger.jsonl").write_text(name)
+        if name == "ended":
+            with stored.kept():
+                pass
+        stored.keep(is_done=name == "ended")
+        stored._store.write("objects/left-by-a-dead-machine", b"loose")
+    gc = ["gc", "--storage", url, "--yes"]
+    assert cli.main([*gc, "--older-than", "1"]) == 0
+    ended, left = (Store(f"{url}/loops/{name}") for name in ("ended", "left"))
+    assert len(ended.names("objects")) == 2
+    assert cli.main(gc) == 0
+    assert (len(ended.names("objects")), len(left.names("objects"))) == (1, 2)
+    assert fetch_loop(ended.url, tmp_path / "copy") == 0
+    assert (tmp_path / "copy" / "ledger.jsonl").read_text() == "ended"
+    assert cli.main([*gc, "--level", "runs"]) == 0
+    assert ended.tree() == []
+    assert len(left.tree()) == 3
+    again = StoredLoop(url, tmp_path / "elsewhere" / "left", SEEDS)
+    assert again.begin()
