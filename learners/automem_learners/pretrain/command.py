@@ -1,8 +1,8 @@
 """`automem pretrain`: make the small base model and its card.
 
 Plays a corpus, trains, evaluates on held-out scaffold variants, gates in play; where the gate
-fails, trains again from another seed, and the card says how often. Prints what it does, writes the
-checkpoint of the last attempt whatever the gate says, and exits 1 where none passed.
+fails, goes on from those weights on other games, and the card says how often. Prints what it does,
+writes the checkpoint of the last attempt whatever the gate says, and exits 1 where none passed.
 """
 
 import os
@@ -21,12 +21,13 @@ HELP = """\
 usage: automem pretrain [key=value ...]
 
 Trains the small base model from scratch: scripted play across random scaffold variants, then a gate
-in play against its teacher. About half an hour on two cores. Keys: conf/pretrain.yaml.
+in play against its teacher; again where it fails. An attempt takes up to half an hour on two cores,
+the shipped model took four. Keys: conf/pretrain.yaml.
 
 examples:
   automem pretrain
   automem pretrain run.dir=runs/small corpus.games=100 training.epochs=1 gate.games=20
-  automem pretrain run.seed=7 teacher.write=0.5
+  automem pretrain run.seed=7 +teacher.write=0.5
 """
 
 

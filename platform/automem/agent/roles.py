@@ -29,7 +29,7 @@ class RoleBinding(msgspec.Struct, frozen=True):
 
 
 class Roles(msgspec.Struct, frozen=True):
-    """The two roles. The gameplay role never carries an adapter (DESIGN invariant 8)."""
+    """The two roles. The gameplay role never carries an adapter (an invariant)."""
 
     memory: RoleBinding
     gameplay: RoleBinding

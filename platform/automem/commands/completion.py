@@ -17,6 +17,11 @@ TREES = {
     "crafter-policy": "crafter-policy",
     "select": "select",
     "proficiency": "proficiency",
+    "evolve": "evolve",
+    "run": "run",
+    "audit": "audit",
+    "metamemory": "metamemory",
+    "serve": "serve",
 }
 """Commands that take `key=value`, and the root of the tree that these change."""
 

@@ -47,7 +47,8 @@ from automem.tracker import Tracker, open_tracker
 EXAMPLES = [
     "automem evolve experiment=embedded                      # the small game, no network",
     "automem evolve experiment=embedded reviewer=random_order    # its control",
-    "automem evolve env=crafter engine=openai engine.base_url=... reviewer=openai",
+    "automem evolve env=crafter engine=openai engine.base_url=... engine.model=... \\",
+    "    reviewer=openai reviewer.model=...",
     "automem evolve run.dir=runs/20260101-120000-evolve      # go on with it",
     "automem lineage runs/20260101-120000-evolve n2          # how a version came about",
     "automem finalize runs/20260101-120000-evolve            # once, at the end",

@@ -21,7 +21,7 @@ from automem.errors import UsageError
 
 EXAMPLES = [
     "automem export shipped exported                       # the shipped specialist's adapter",
-    "automem export runs/20260701-120000-proficiency/seed-0/round-1/specialist exported",
+    "automem export runs/20260701-120000-proficiency/seed-0/round-1/specialist-1 exported",
     "automem export shipped merged --merged                # base and adapter in one model",
     "automem export ADAPTER merged --merged --base Qwen/Qwen2.5-32B-Instruct --dtype bfloat16",
 ]

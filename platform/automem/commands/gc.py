@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
         "--level", default="journals", metavar="|".join(LEVELS), help="how much goes"
     )
     parser.add_argument("--older-than", type=float, default=0.0, metavar="DAYS")
-    parser.add_argument("--storage", metavar="URL", help="runs that are stored there")
+    parser.add_argument("--storage", metavar="URL", help="runs and loops stored there")
     parser.add_argument("--scratch", action="store_true", help="workers' folders on this machine")
     parser.add_argument("--yes", action="store_true", help="do it")
     options = parser.parse_args(argv)

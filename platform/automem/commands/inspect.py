@@ -17,7 +17,8 @@ def query(argv: list[str]) -> int:
     """SQL over the traces of one run or several."""
     parser = Parser(
         "query",
-        "SQL (DuckDB) over finished episodes: episodes, steps, turns, ops, blobs, prompts.",
+        "SQL (DuckDB) over finished episodes: episodes, steps, turns, ops, writes, retrievals, "
+        "progress, prompts, blobs; `columns` says what theirs mean.",
         [
             'automem query runs/first "select episode, progression, steps from episodes"',
             "automem query runs/first \"select * from ops where status = 'empty'\"",

@@ -28,7 +28,7 @@ EXAMPLES = [
     "    engine.model=Qwen/Qwen2.5-32B-Instruct rollout.seeds=[42,43]",
     "automem rollout experiment=embedded tracker=wandb run.dir=runs/first",
     "automem rollout -m env=crafter,concentration engine=scripted run.seed='range(0,3)'",
-    "automem rollout -m sweep=ray scaffold=v0,v1 run.seed=1,2,3    # some at a time, on Ray",
+    "automem rollout -m sweep=ray scaffold=embedded,v0 run.seed=1,2    # some at a time, on Ray",
     "automem rollout -m sweep=optuna engine.sampling.temperature='interval(0.2,1.5)'",
     "automem rollout --config-dir ~/my-conf experiment=mine --show",
 ]

@@ -65,7 +65,7 @@ def split(overrides: list[str]) -> tuple[list[str], dict[str, "BaseDistribution"
     if not space:
         raise UsageError(
             "sweep=optuna has nothing to search over: give a key several values, such as "
-            "engine.sampling.temperature='interval(0.2,1.5)' or scaffold=v0,v1"
+            "engine.sampling.temperature='interval(0.2,1.5)' or scaffold=embedded,v0"
         )
     return fixed, space
 

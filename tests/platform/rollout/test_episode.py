@@ -112,7 +112,7 @@ def test_an_episode_is_played_to_its_cap_and_finished(undisturbed: Path) -> None
 
 
 def test_the_terminal_step_gets_a_log(undisturbed: Path) -> None:
-    """DESIGN section 7: the terminal step never logged."""
+    """A defect of other platforms: the terminal step never logged."""
     notes = (undisturbed / "episodes/toy-0-0/memory/actions.txt").read_text().splitlines()
     assert notes[-1].startswith("12 ")
 
@@ -185,7 +185,7 @@ def test_a_world_that_does_not_replay_is_a_world_error(tmp_path: Path) -> None:
 def test_an_engine_that_is_away_for_a_while_costs_nothing_but_time(
     undisturbed: Path, tmp_path: Path
 ) -> None:
-    """DESIGN section 7: an API failure turning into a game action."""
+    """A defect of other platforms: an API failure turning into a game action."""
     failures: dict[str, list[Exception]] = {
         "toy-0-0/4/1": [EngineError("connection refused")],
         "toy-0-0/9/2": [EngineError("429"), EngineError("500")],
@@ -236,7 +236,7 @@ def test_a_step_that_takes_too_long_is_broken_off(undisturbed: Path, tmp_path: P
 
 
 def test_a_player_that_fails_ends_the_episode_with_what_it_reached(tmp_path: Path) -> None:
-    """DESIGN section 7: failed episodes dropped from the mean."""
+    """A defect of other platforms: failed episodes dropped from the mean."""
     fails: list[Exception] = [PlayerError("the hook divided by zero")]
     result = play(tmp_path, toy_spec(), {"toy-0-0/7/0": fails})
     assert result.status is EpisodeStatus.FINISHED
@@ -344,7 +344,7 @@ def test_an_attempt_that_breaks_after_it_was_overtaken_does_not_take_the_episode
 def test_a_full_disk_is_waited_out(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DESIGN section 7 asks for nothing torn that counts as done; the disk frees up later."""
+    """Nothing torn counts as done; the disk frees up later."""
     import errno
     import os
 
@@ -362,7 +362,7 @@ def test_a_full_disk_is_waited_out(
 
 
 def test_a_reused_worker_does_not_touch_another_episode(tmp_path: Path) -> None:
-    """DESIGN section 7: a reused worker wiping the previous episode's memory."""
+    """A defect of other platforms: a reused worker wiping the previous episode's memory."""
     first = toy_spec()
     play(tmp_path, first)
     notes = (tmp_path / "episodes/toy-0-0/memory/actions.txt").read_text()
@@ -373,7 +373,7 @@ def test_a_reused_worker_does_not_touch_another_episode(tmp_path: Path) -> None:
 def test_a_new_attempt_inherits_no_files_of_a_crashed_one(
     undisturbed: Path, tmp_path: Path
 ) -> None:
-    """DESIGN section 7: a rerun inheriting a crashed run's files."""
+    """A defect of other platforms: a rerun inheriting a crashed run's files."""
     play(tmp_path, toy_spec(world_args={"raise_step": 6}, deadlines=Deadlines(world_attempts=1)))
     [memory] = (tmp_path / "episodes/toy-0-0").glob("memory-*")
     (memory / "actions.txt").write_text("never journalled\n")

@@ -117,7 +117,7 @@ def test_with_fsync_the_trace_is_the_same(tmp_path: Path) -> None:
 
 
 def test_a_record_of_a_longer_episode_costs_no_more(tmp_path: Path) -> None:
-    """DESIGN section 7: a trace whose size grows with the square of the episode."""
+    """A defect of other platforms: a trace whose size grows with the square of the episode."""
     for steps in (20, 200):
         args = {"max_steps": steps}
         run_rollout(toy_spec(seeds=[0], world_args=args), tmp_path / str(steps))
