@@ -30,7 +30,6 @@ def test_the_ports_that_ray_is_started_with_are_those_that_the_policies_open() -
         params = group["rayStartParams"]
         numbers = {int(value) for key, value in params.items() if key.endswith("port")}
         assert len(numbers) == sum(key.endswith("port") for key in params), "each has its own"
-        assert {int(params["min-worker-port"]), int(params["max-worker-port"])} <= numbers
         workers = (int(params["min-worker-port"]), int(params["max-worker-port"]))
         assert workers in ranges
         assert numbers - set(workers) <= singles
@@ -64,20 +63,24 @@ def test_what_training_takes_for_itself_comes_from_the_range_that_is_open() -> N
 def test_without_a_served_policy_only_kuberay_and_the_cluster_get_in() -> None:
     objects = render({"runs": [RUN]})
     own = {"app.kubernetes.io/instance": RELEASE, "automem-scope": "main"}
+    peers = []
     for one in of_kind(objects, "NetworkPolicy"):
         assert one["spec"]["policyTypes"] == ["Ingress", "Egress"]
         assert own.items() <= one["spec"]["podSelector"]["matchLabels"].items()
         for rule in one["spec"]["ingress"]:
             for peer in rule["from"]:
+                peers.append(peer)
                 if "namespaceSelector" in peer:
                     assert peer == default_values()["network"]["operator"]
                     assert ports_of([rule]) == {(8265, 8265)}
                 else:
                     assert own.items() <= peer["podSelector"]["matchLabels"].items()
+    assert default_values()["network"]["operator"] in peers
 
 
 def test_out_go_dns_and_the_own_cluster_and_nothing_else() -> None:
     objects = render({"runs": [RUN]})
+    seen = []
     for one in of_kind(objects, "NetworkPolicy"):
         for rule in one["spec"]["egress"]:
             assert rule["to"]
@@ -85,6 +88,8 @@ def test_out_go_dns_and_the_own_cluster_and_nothing_else() -> None:
                 assert "ipBlock" not in peer
                 labels = peer["podSelector"]["matchLabels"]
                 assert labels == {"k8s-app": "kube-dns"} or labels["automem-scope"] == "main"
+                seen.append(labels)
+    assert {"k8s-app": "kube-dns"} in seen
 
 
 def test_each_cluster_of_a_release_is_closed_to_the_others() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.loop_parts import RULE, SkillTrainer
-from support.skilled_engine import TARGET
+from support.skilled_engine import TARGET, SkilledEngine
 
 from automem import cli
 from automem.loops.ledger import Ledger
@@ -179,7 +179,10 @@ def test_a_loop_ends_with_one_table_and_the_same_folder_goes_on_for_nothing(
 
 
 def test_the_same_command_on_another_machine_fetches_the_loop_and_repeats_nothing(
-    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = [*small, "run.dir=mine", "storage.url=store", "~report.arms", "+report.arms={}"]
     assert cli.main(["proficiency", *words]) == 0
@@ -187,6 +190,7 @@ def test_the_same_command_on_another_machine_fetches_the_loop_and_repeats_nothin
     played = {path.name for path in (tmp_path / "mine").rglob("episodes/*")}
     shutil.rmtree(tmp_path / "mine")
     capsys.readouterr()
+    monkeypatch.setattr(SkilledEngine, "generate", None)  # nobody is asked anything again
     assert cli.main(["proficiency", *words]) == 0
     assert "fetched store/loops/mine, and going on with it" in capsys.readouterr().out
     assert (tmp_path / "mine" / "seed-0" / "ledger.jsonl").read_bytes() == ledger

@@ -164,8 +164,17 @@ def test_drawings_stay_inside_their_axes_and_never_say_nan():
     ]
     for svg in drawn:
         assert "nan" not in svg
-        numbers = [float(n) for n in re.findall(r'width="([\d.]+)"', svg)]
+    for svg in (drawn[0], drawn[2]):
+        found = re.findall(r'width="(-?[\d.]+)"|[MH](-?[\d.]+)', svg)
+        numbers = [float(number) for pair in found for number in pair if number]
+        assert numbers
         assert all(0 <= number <= 100 for number in numbers)
+    points = re.findall(r'points="([^"]+)"', drawn[3])
+    assert points
+    for pair in " ".join(points).split():
+        x, y = map(float, pair.split(","))
+        assert 0 <= x <= 1000
+        assert 0 <= y <= 64
     assert nice_ceiling(0.31) == 0.4
     assert nice_ceiling(264) == 300
 

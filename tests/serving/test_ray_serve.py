@@ -210,7 +210,8 @@ def test_promote_and_rollback_reach_a_running_server(
     with running.client() as client:
 
         def wait_for(version: str) -> None:
-            insist(lambda: _as_wanted(client.get("/readyz"), version))
+            answer = insist(lambda: _as_wanted(client.get("/readyz"), version))
+            assert answer.status_code == 200, answer.text
 
         for _ in range(8):  # both replicas
             wait_for("v2")
@@ -219,6 +220,7 @@ def test_promote_and_rollback_reach_a_running_server(
         assert main(["rollback", *registry]) == 0
         for _ in range(8):
             wait_for("v1")
+        assert client.post("/v1/episodes", json={"task": "t"}).json()["policy"] == "v1"
         answer = client.post(f"/v1/episodes/{made['id']}/act", json={"observation": "one"})
         assert answer.json()["policy"] == "v2"
     assert (

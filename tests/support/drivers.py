@@ -52,6 +52,8 @@ def records(run_dir: Path) -> int:
 
 def assert_same_traces(run_dir: Path, other: Path) -> None:
     """Every episode of both runs is finished and the same play, memory included."""
+    names = [{path.name for path in (run / "episodes").iterdir()} for run in (run_dir, other)]
+    assert names[0] == names[1] != set()
     for folder in sorted((other / "episodes").iterdir()):
         mine = run_dir / "episodes" / folder.name
         assert (mine / "episode.json").exists(), f"{folder.name} is not finished"

@@ -240,7 +240,7 @@ def seen(observation: str, *before: str, **more: Any) -> dict[str, float]:
 
 def test_every_feature_has_a_name_and_a_bound() -> None:
     values = seen("health 9 food 2\n" + "new words " * 50, "old\nlines", progression=1.0)
-    assert len(values) == len(NAMES)
+    assert len(features(1, 10, "a", Outcome(0.0), [], 9)) == len(values) == len(NAMES)
     assert all(-1.0 <= value <= 8.0 for value in values.values())
 
 

@@ -63,6 +63,7 @@ async def test_a_cancelled_call_makes_room_for_the_next(tiny_model, make_request
         long.cancel()
         with pytest.raises(asyncio.CancelledError):
             await long
+        assert await engine._call(lambda d, _: all(job.is_cancelled for job in d.jobs()))
         assert (await engine.generate(make_request(2))).text
         assert await engine._call(lambda decoder, _: decoder.is_idle)
 

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 from support.loop_parts import SkillTrainer, make_loop, recipe, small_template, timeless
 from support.s3_server import s3_server
+from support.skilled_engine import SkilledEngine
 
 from automem import cli
+from automem.engine.protocol import Completion, GenerateRequest
 from automem.errors import StoreError, UsageError
 from automem.loops.collection import Collection
 from automem.loops.gate import Verdict
@@ -95,15 +97,22 @@ def go_on(
     indirect=["url"],
 )
 def test_another_machine_goes_on_where_the_first_one_was_lost(
-    url: str, collection: Collection, tmp_path: Path
+    url: str, collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     with pytest.raises(Death):
         go_on(first, url, WritingTrainer(dies_in_round=2), collection)
     StoredLoop(url, first / "mine", SEEDS).keep()  # what the clock would have stored by then
     before = timeless(first / "mine")
-    played = sorted(path.name for path in (first / "mine").rglob("collect/**/episode.json"))
+    played = {path.parent.name for path in (first / "mine").rglob("collect/**/episode.json")}
     shutil.rmtree(first)
+    asked, generate = set(), SkilledEngine.generate
+
+    async def noted(engine: SkilledEngine, request: GenerateRequest) -> Completion:
+        asked.add(request.id.split("/")[0])
+        return await generate(engine, request)
+
+    monkeypatch.setattr(SkilledEngine, "generate", noted)
     trainer = WritingTrainer()
     outcome, was_fetched = go_on(second, url, trainer, collection)
     assert was_fetched
@@ -111,9 +120,11 @@ def test_another_machine_goes_on_where_the_first_one_was_lost(
     assert outcome.rounds[0].verdict is Verdict.ACCEPTED
     assert len(trainer.selections) == 0  # both rounds' had been made
     assert [folder.parent.name for _, _, folder, *_ in trainer.trainings] == ["round-2"]
-    assert (
-        sorted(path.name for path in (second / "mine").rglob("collect/**/episode.json")) == played
-    )  # fetched, and none played again
+    there = (second / "mine").rglob("collect/**/episode.json")
+    assert played
+    assert {path.parent.name for path in there} == played  # fetched ...
+    assert asked
+    assert not asked & played  # ... and none played again
     made = Ledger(second / "mine").find_all(1, Trained)
     assert [each.specialist.name for each in made] == ["round-1-specialist-1"]
     weights = second / "mine" / "round-1" / "specialist-1" / "adapter"

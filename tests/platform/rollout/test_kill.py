@@ -73,11 +73,11 @@ def test_a_run_killed_at_a_random_moment_resumes_to_the_same_traces(
 ) -> None:
     changes = {"seeds": [0, 1], "latency_s": 0.01}
     run_rollout(toy_spec(**changes), tmp_path / "undisturbed")
-    target = random.Random(number).randrange(5, records(tmp_path / "undisturbed"))
+    target = random.Random(number).randrange(5, records(tmp_path / "undisturbed") - 20)
     driver = start_driver(tmp_path / "run", changes)
     wait_until(lambda: records(tmp_path / "run") >= target or driver.poll() is not None, "records")
     driver.kill()
-    end_of(driver)
+    assert end_of(driver)[0] == -signal.SIGKILL
     assert resume_run(tmp_path / "run").is_complete
     assert_same_traces(tmp_path / "run", tmp_path / "undisturbed")
 
