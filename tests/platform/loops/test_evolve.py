@@ -211,6 +211,7 @@ def test_seeds_come_from_their_ranges_and_none_is_used_twice(tmp_path: Path) -> 
         (d.range, seed) for d in SeedBook(tmp_path / "seeds.jsonl").draws() for seed in d.seeds
     ]
     assert len(set(drawn)) == len(drawn)
+    assert {SeedRange.TRAIN, SeedRange.SELECT, SeedRange.CONFIRM} <= {name for name, _ in drawn}
     assert all(range_of(seed) is name for name, seed in drawn)
 
 
