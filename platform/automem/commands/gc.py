@@ -3,9 +3,9 @@ or a policy version needs stays.
 
 Promise: nothing is removed without `--yes`; before that the command says what it would remove and
 how much that is. Never touched: a run that is being played, one with episodes left to play, a
-stored loop whose command has not ended well, and in the default level everything but journals and
-leases of finished episodes (their Parquet tables hold the same events) and what a stored loop's
-manifest names no more. Not covered: the registry's versions, which are immutable.
+stored loop whose command has not ended well, its runs included, and in the default level everything
+but journals and leases of finished episodes (their Parquet tables hold the same events) and what a
+stored loop's manifest names no more. Not covered: the registry's versions, which are immutable.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ from automem.commands.arguments import Parser
 from automem.commands.play import shortest
 from automem.commands.table import wide_console
 from automem.errors import UsageError
-from automem.loops.stored_loop import finished_loops
+from automem.loops.stored_loop import loops_below, rollouts_of
 from automem.rollout.chain import JOURNAL_FOLDER
 from automem.rollout.finish import DONE_FILE
 from automem.rollout.run_dir import LOCK_FILE, RUN_FILE
@@ -115,7 +115,11 @@ def in_folder(folder: Path, level: str) -> Iterator[Find]:
 
 def in_storage(url: str, level: str) -> Iterator[Find]:
     """The same for runs and loops under a storage URL: segments and leftovers, or all of them."""
+    loops = loops_below(url)
+    needed = {run for each in loops if not each[1].is_done for run in rollouts_of(*each)}
     for place in runs_below(url):
+        if place in needed:
+            continue
         stored = StoredRun(place)
         age_s, left = _stored_age_and_left(stored)
         if left:
@@ -124,7 +128,9 @@ def in_storage(url: str, level: str) -> Iterator[Find]:
         size = sum(stored.store.size(name) for name in names)
         if size:
             yield Find(f"stored {level}", None, size, age_s, stored.store, names)
-    for loop, manifest in finished_loops(url):
+    for loop, manifest in loops:
+        if not manifest.is_done:
+            continue
         named = set(manifest.files.values())
         loose = tuple(f"objects/{name}" for name in loop.names("objects") if name not in named)
         going = ("",) if level == "runs" else loose

@@ -84,7 +84,9 @@ class StoredLoop:
             (self._folder / OWNER).write_text(uuid.uuid4().hex)
         if manifest is not None:
             self._check(manifest)
-            self._stored, self._is_done = dict(manifest.files), manifest.is_done
+            self._stored = dict(manifest.files)
+            if manifest.is_done:  # from now on it is being gone on with
+                self._write(Manifest(manifest.owner, manifest.files, written=time.time()))
         return False
 
     def keep(self, is_done: bool = False) -> None:
@@ -122,11 +124,10 @@ class StoredLoop:
             with suppress(StoreError, UsageError):  # what ended the block is what counts
                 self.keep()
             raise
-        else:
-            self.keep(is_done=True)
         finally:
             is_over.set()
             thread.join()
+        self.keep(is_done=True)  # the last word: the thread would take it back
 
     # Up
 
@@ -188,13 +189,18 @@ class StoredLoop:
         self._store.write(MANIFEST, msgspec.json.encode(manifest))
 
 
-def finished_loops(url: str) -> Iterator[tuple[Store, Manifest]]:
-    """The loops under a `storage.url` whose command ended well."""
+def loops_below(url: str) -> list[tuple[Store, Manifest]]:
+    """The loops under a `storage.url`."""
     store = Store(url).below(LOOPS)
-    for name in store.names():
-        manifest = _manifest(store.below(name))
-        if manifest is not None and manifest.is_done:
-            yield store.below(name), manifest
+    found = ((store.below(name), _manifest(store.below(name))) for name in store.names())
+    return [(loop, manifest) for loop, manifest in found if manifest is not None]
+
+
+def rollouts_of(loop: Store, manifest: Manifest) -> set[str]:
+    """URLs of the stored runs that a loop's folder names."""
+    names = {d for path, d in manifest.files.items() if os.path.basename(path) == RUN_FILE}
+    runs = (loop.read(f"objects/{name}") for name in names)
+    return {msgspec.json.decode(run)["spec"].get("storage_url", "") for run in runs if run}
 
 
 def is_loop(url: str) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from support.loop_parts import SkillTrainer, make_loop, recipe, small_template, timeless
 from support.s3_server import s3_server
 from support.skilled_engine import SkilledEngine
+from support.toy_world import toy_spec
 
 from automem import cli
 from automem.engine.protocol import Completion, GenerateRequest
@@ -21,8 +22,10 @@ from automem.loops.proficiency import Outcome
 from automem.loops.recipes import Selected, Specialist
 from automem.loops.seedbook import SeedBook
 from automem.loops.stage import Stage
-from automem.loops.stored_loop import StoredLoop, fetch_loop
+from automem.loops.stored_loop import StoredLoop, fetch_loop, loops_below
+from automem.rollout.run import run_rollout
 from automem.rollout.run_dir import read_run
+from automem.rollout.stored_run import runs_below
 from automem.storage.store import Store
 
 RECIPES = (recipe("good"), recipe("bad", source="all"))
@@ -187,21 +190,39 @@ def test_retention_takes_what_a_finished_loop_needs_no_more_and_leaves_others(
         stored = StoredLoop(url, tmp_path / name, SEEDS)
         stored.begin()
         (tmp_path / name / "ledger.jsonl").write_text(name)
+        run_rollout(toy_spec(seeds=[1], workers=0, storage_url=url), tmp_path / name / "race")
         if name == "ended":
             with stored.kept():
                 pass
-        stored.keep(is_done=name == "ended")
+        else:
+            stored.keep()
         stored._store.write("objects/left-by-a-dead-machine", b"loose")
     gc = ["gc", "--storage", url, "--yes"]
     assert cli.main([*gc, "--older-than", "1"]) == 0
     ended, left = (Store(f"{url}/loops/{name}") for name in ("ended", "left"))
-    assert len(ended.names("objects")) == 2
+    loose = "left-by-a-dead-machine"
+    assert loose in ended.names("objects")
     assert cli.main(gc) == 0
-    assert (len(ended.names("objects")), len(left.names("objects"))) == (1, 2)
-    assert fetch_loop(ended.url, tmp_path / "copy") == 0
+    assert loose not in ended.names("objects")
+    assert loose in left.names("objects")
+    assert fetch_loop(ended.url, tmp_path / "copy") == 1
     assert (tmp_path / "copy" / "ledger.jsonl").read_text() == "ended"
+    mine = read_run(tmp_path / "left" / "race").spec.storage_url
     assert cli.main([*gc, "--level", "runs"]) == 0
     assert ended.tree() == []
-    assert len(left.tree()) == 3
+    assert runs_below(url) == [mine]
+    assert fetch_loop(left.url, tmp_path / "look") == 1
     again = StoredLoop(url, tmp_path / "elsewhere" / "left", SEEDS)
     assert again.begin()
+
+
+def test_a_finished_loop_that_is_gone_on_with_is_not_finished(tmp_path: Path) -> None:
+    url = str(tmp_path / "store")
+    stored = StoredLoop(url, tmp_path / "mine", SEEDS)
+    stored.begin()
+    (tmp_path / "mine" / "ledger.jsonl").write_text("one round")
+    with stored.kept():
+        pass
+    assert [manifest.is_done for _, manifest in loops_below(url)] == [True]
+    StoredLoop(url, tmp_path / "mine", SEEDS).begin()
+    assert [manifest.is_done for _, manifest in loops_below(url)] == [False]
