@@ -1,10 +1,11 @@
 """Does the small model act on lines of memory that its prompt holds: is the right card flipped?
 
 One card lies open; its mate's line stands among n lines of memory, brought in different ways. The
-figure is the mean probability, after `<|ACTION|>flip`, of the mate. Chance among 39 cards is 0.026;
-a model that copies any line's card reaches 1 / n, one that reads the ranks reaches 1. So it tells
-what a memory that shows lines can be worth to this actor (docs/memories.md). Half a minute. Another
-model's name or folder on the command line is measured instead, and nothing is written.
+figure is the share of answers, sampled at temperature 1 as in play, that flip the mate. Chance
+among 39 cards is 0.026; a model that copies any line's card reaches 1 / n, one that reads the ranks
+reaches 1. So it tells what a memory that shows lines can be worth to this actor (docs/memories.md).
+A minute. Another model's name or folder on the command line is measured instead, and nothing is
+written.
 """
 
 import json
@@ -26,7 +27,7 @@ from automem_envs.concentration.ranks import rank_names
 RESULTS = Path(__file__).parent / "results" / "reading.json"
 WAYS = ("result of SEARCH", "shown by the scaffold", "shown, no files listed")
 LINES = (1, 2, 5, 10, 20)
-PROMPTS = 30
+PROMPTS, SAMPLES = 60, 4
 SCHEMA = "cards.txt card rank\nnotes.txt\n<|SEARCH|>file|keyword<|END|>"
 
 
@@ -37,22 +38,36 @@ def main() -> None:
     renderer, tokenizer = ChatRenderer(name), load_tokenizer(name)
     table: dict[str, dict[str, float]] = {}
     print(f"{'':<24}" + "".join(f"{count:>8}" for count in LINES))
+    torch.manual_seed(7)
     for way in WAYS:
         table[way] = {}
         for count in LINES:
             chooser = random.Random(7)
-            total = 0.0
+            hits = 0
             for _ in range(PROMPTS):
                 messages, mate = prompt(way, count, chooser)
-                said = renderer.start(messages) + tokenizer.encode("<|ACTION|>flip")
-                with torch.no_grad():
-                    logits = model(torch.tensor([said])).logits[0, -1]
-                total += torch.softmax(logits, -1)[tokenizer.encode(f"flip {mate}")[-1]].item()
-            table[way][str(count)] = round(total / PROMPTS, 3)
+                ids = torch.tensor([renderer.start(messages)])
+                answers = model.generate(
+                    ids,
+                    attention_mask=torch.ones_like(ids),
+                    do_sample=True,
+                    top_k=0,
+                    max_new_tokens=10,
+                    num_return_sequences=SAMPLES,
+                )
+                said = tokenizer.batch_decode(answers[:, ids.shape[1] :])
+                hits += sum(f"<|ACTION|>flip {mate}<|END|>" in text for text in said)
+            table[way][str(count)] = round(hits / PROMPTS / SAMPLES, 3)
         print(f"{way:<24}" + "".join(f"{value:>8.3f}" for value in table[way].values()))
     if sys.argv[1:]:
         return
-    data = {"commit": commit(), "model": name, "prompts": PROMPTS, "probability_of_mate": table}
+    data = {
+        "commit": commit(),
+        "model": name,
+        "prompts": PROMPTS,
+        "samples": SAMPLES,
+        "share": table,
+    }
     RESULTS.write_text(json.dumps(data, indent=1) + "\n")
 
 

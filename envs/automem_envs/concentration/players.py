@@ -147,29 +147,41 @@ def _find(schema: MemorySchema, file: str, keyword: str) -> str:
     return f"<|TAIL|>{file}|20<|END|>"
 
 
-def _mates(view: PromptView, board: Board) -> Counter[str]:
-    """Cards worth flipping by what the context says, each as often as a line says so."""
+def _mates(view: PromptView, board: Board) -> Counter[tuple[str, str]]:
+    """(card, its rank) worth flipping by what the context says, each as often as a line says so."""
     down = set(board.down)
     facts = [(card, rank) for card, rank in facts_in(view) if card in down]
     if board.pending:
-        return Counter(card for card, rank in facts if rank == board.rank)
+        return Counter((card, rank) for card, rank in facts if rank == board.rank)
     if board.card in down:
         facts.append((board.card, board.rank))
     cards_of: dict[str, set[str]] = {}
     for card, rank in facts:
         cards_of.setdefault(rank, set()).add(card)
-    return Counter(card for cards in cards_of.values() if len(cards) > 1 for card in cards)
+    pairs = {rank: cards for rank, cards in cards_of.items() if len(cards) > 1}
+    return Counter((card, rank) for rank, cards in pairs.items() for card in cards)
 
 
 def _action_options(view: PromptView, board: Board) -> list[tuple[str, float]]:
-    """Commits and their shares."""
-    weights = _mates(view, board) or Counter(board.down)
-    total = sum(weights.values())
-    if not total:
+    """Commits and their shares.
+
+    With memory in view the player thinks aloud: it says the rank it looks for, the card that a line
+    names for it, if one does, and then acts. A transformer of four layers learns to find a line
+    by a word it has just said many times sooner than by one it has to keep in mind."""
+    if not board.down:
         return [("<|ACTION|>flip next<|END|>", 1.0)]
-    return [
-        (f"<|ACTION|>flip {card}<|END|>", count / total) for card, count in sorted(weights.items())
-    ]
+    mates = _mates(view, board)
+    if mates:
+        said = {f"{rank} {card}{_flip(card)}": count for (card, rank), count in mates.items()}
+    else:
+        wanted = board.rank if board.pending and facts_in(view) else ""
+        said = {wanted + _flip(card): 1 for card in board.down}
+    total = sum(said.values())
+    return [(text, count / total) for text, count in sorted(said.items())]
+
+
+def _flip(card: str) -> str:
+    return f"<|ACTION|>flip {card}<|END|>"
 
 
 class HabitPlayer:
@@ -226,6 +238,6 @@ class ClumsyPlayer(SloppyPlayer):
         """As `SloppyPlayer`, but a commit names a random card with probability `slip`."""
         text = super().reply(request)
         chooser = random.Random(derive(request.seed, "slip"))
-        if text.startswith("<|ACTION|>") and chooser.random() < self._slip:
-            return f"<|ACTION|>flip {chooser.randint(1, 40):02d}<|END|>"
+        if "<|ACTION|>" in text and chooser.random() < self._slip:
+            return _flip(f"{chooser.randint(1, 40):02d}")
         return text

@@ -69,6 +69,7 @@ def _settings(config: "DictConfig") -> Any:
     from automem.agent.scaffold import load_scaffold
     from automem.config import scaffold_path
     from automem_learners.pretrain.corpus import CorpusPlan
+    from automem_learners.pretrain.drills import DrillPlan
     from automem_learners.pretrain.gate import GatePlan
     from automem_learners.pretrain.model import ModelShape
     from automem_learners.pretrain.pipeline import Settings
@@ -85,6 +86,7 @@ def _settings(config: "DictConfig") -> Any:
         ),
         scaffold=load_scaffold(scaffold_path(plain["scaffold"])),
         corpus=msgspec.convert(plain["corpus"], CorpusPlan),
+        drills=msgspec.convert(plain["drills"], DrillPlan),
         held_out_games=int(plain["held_out_games"]),
         shape=msgspec.convert(plain["shape"], ModelShape),
         training=msgspec.convert(plain["training"], TrainingPlan),

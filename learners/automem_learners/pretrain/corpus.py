@@ -64,11 +64,16 @@ class CorpusPlan(msgspec.Struct, frozen=True):
     shipped_share: float = 0.4
     """Share of games on the shipped scaffold; the others each have a variant of their own."""
     is_held_out: bool = False
+    shown_share: float = 0.5
+    """Share of variants whose PLAN shows the last lines of the file of cards."""
     kept_share: float = 0.3
     """Share of routines kept: neighbours in a game are much alike. From the first result on, which
     is what acting on memory is learned from, a PLAN is always kept."""
     recall_weight: float = 4.0
     """Importance of PLAN turns that have lines of memory in view: they are the few that matter."""
+    shown_weight: float = 4.0
+    """Importance of actions that one of several lines in view tells: to find it among them is
+    learned from nothing else, since a search's result is already sifted."""
     commit_weight: float = 2.0
     """Importance of commits that have none: they must be legal."""
     sizes: tuple[int, ...] = (40, 40, 40, 32, 24, 16, 12, 8)
@@ -135,7 +140,7 @@ class LabellingEngine(ScriptedEngine):
         is_recall = view.routine is Routine.PLAN and (
             any(view.shown.values()) or any(result.lines for result in view.results)
         )
-        if self._trees[key] is None and is_recall and view.results:
+        if self._trees[key] is None and is_recall:
             self._trees[key] = ConversationTree()
         tree = self._trees[key]
         if tree is None:
@@ -154,6 +159,9 @@ class LabellingEngine(ScriptedEngine):
         plan = self._plan
         others = plan.commit_weight if view.wants_commit else 1.0
         importance = plan.recall_weight if is_recall else others
+        in_view = sum(map(len, view.shown.values())) + sum(len(r.lines) for r in view.results)
+        if is_recall and in_view > 2 and len(choices) <= 2 and choices[0].habit == "act":
+            importance = plan.shown_weight
         prompt = self._encoder.prompt(request.messages)
         tree.add_turn(prompt, answers, sorted(branches), kind, importance)
         return completion
@@ -209,7 +217,9 @@ def _play_chunk(source: CorpusSource, indexes: Sequence[int]) -> list[Conversati
         player = chooser.choices(source.players, weights=weights)[0][1]
         is_shipped = chooser.random() < source.plan.shipped_share
         scaffold = (
-            source.scaffold if is_shipped else random_scaffold(chooser, source.plan.is_held_out)
+            source.scaffold
+            if is_shipped
+            else random_scaffold(chooser, source.plan.is_held_out, source.plan.shown_share)
         )
         engine = LabellingEngine(player, source.teacher, chooser.getrandbits(62), source.plan)
         binding = RoleBinding(engine=engine, counter=ApproximateCounter())

@@ -27,8 +27,17 @@ class ModelShape(msgspec.Struct, frozen=True):
     mlp: int = 256
     initial_std: float = 0.08
     """Four times the usual: a model this small learns to copy several times sooner from it."""
+    rope_theta: float = 10_000.0
+    """Base of the rotary positions: the larger, the more of a small head's dimensions turn so
+    slowly that they can tell *what* a line says wherever it stands."""
+    embedding_scale: float = 1.0
+    """Times `initial_std`: of the embeddings; the last norm makes up for it, so that logits start
+    as they would. What a layer adds is as large whatever the embeddings are, and hides small
+    ones: heads could not tell which word they look at."""
     mimetic: bool = False
     """Heads of the upper layers begin as those that attend to what is like their own token."""
+    mimetic_scale: float = 1.0
+    """Of those heads' queries and keys: the larger, the sharper they begin."""
 
 
 def build_model(shape: ModelShape, seed: int) -> Qwen2ForCausalLM:
@@ -44,7 +53,7 @@ def build_model(shape: ModelShape, seed: int) -> Qwen2ForCausalLM:
         intermediate_size=shape.mlp,
         initializer_range=shape.initial_std,
         max_position_embeddings=CONTEXT_TOKENS,
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
         tie_word_embeddings=True,
         use_sliding_window=False,
         attention_dropout=0.0,
@@ -54,6 +63,10 @@ def build_model(shape: ModelShape, seed: int) -> Qwen2ForCausalLM:
         dtype="float32",
     )
     model: Any = Qwen2ForCausalLM(config)
+    if shape.embedding_scale != 1.0:
+        with torch.no_grad():
+            model.model.embed_tokens.weight.mul_(shape.embedding_scale)
+            model.model.norm.weight.div_(shape.embedding_scale)
     if shape.mimetic:
         _make_mimetic(model, shape)
     return model
@@ -70,11 +83,14 @@ def _make_mimetic(model: Any, shape: ModelShape) -> None:
     with torch.no_grad():
         for layer in model.model.layers[1:]:
             own = layer.self_attn
+            own.k_proj.weight.mul_(shape.mimetic_scale)
             keys = own.k_proj.weight.view(shape.kv_heads, size, shape.hidden)
             values = own.v_proj.weight.view(shape.kv_heads, size, shape.hidden)
             queries = keys.repeat_interleave(group, 0).reshape_as(own.q_proj.weight)
             outputs = values.repeat_interleave(group, 0).reshape(-1, shape.hidden).T
-            own.q_proj.weight.copy_(queries + noise * torch.randn_like(queries))
+            own.q_proj.weight.copy_(
+                queries + shape.mimetic_scale * noise * torch.randn_like(queries)
+            )
             own.o_proj.weight.copy_(outputs + noise * torch.randn_like(outputs))
 
 

@@ -11,9 +11,11 @@ import torch
 from transformers import Qwen2ForCausalLM
 
 from automem.agent.scaffold import Scaffold
+from automem.seeds import derive
 from automem.world import World
 from automem_learners.pretrain.card import Attempt, Card, Unjudged, read_attempts, write_card
 from automem_learners.pretrain.corpus import CorpusPlan, CorpusSource, Teacher, make_corpus
+from automem_learners.pretrain.drills import DrillPlan, recall_drills
 from automem_learners.pretrain.evaluation import KindScore, evaluate
 from automem_learners.pretrain.gate import GatePlan, Table, Verdict
 from automem_learners.pretrain.model import (
@@ -40,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True):
     players: tuple[tuple[float, Teacher], ...]
     scaffold: Scaffold
     corpus: CorpusPlan
+    drills: DrillPlan
     held_out_games: int
     shape: ModelShape
     training: TrainingPlan
@@ -106,7 +109,13 @@ class Pipeline:
     def _digest(self) -> str:
         """Of what decides the weights."""
         settings = self._settings
-        parts = (settings.corpus, settings.shape, settings.training, settings.scaffold.version)
+        parts = (
+            settings.corpus,
+            settings.drills,
+            settings.shape,
+            settings.training,
+            settings.scaffold.version,
+        )
         named = (*parts, settings.seed, str(settings.start))
         return hashlib.sha256(msgspec.json.encode(named)).hexdigest()[:16]
 
@@ -125,8 +134,15 @@ class Pipeline:
         self, model: Qwen2ForCausalLM, folder: Path, seed: int, is_continued: bool
     ) -> Attempt:
         settings = self._settings
+        practised = 0
+        started = time.perf_counter()
+        if not is_continued and settings.drills.first:
+            practised = self._practise(model, seed)
+        drilled = time.perf_counter() - started
         self._say(f"seed {seed}: playing {settings.corpus.games} games for the corpus")
         corpus = self._corpus(seed, settings.corpus)
+        drills = recall_drills(settings.drills, settings.drills.mixed, derive("mixed", seed))
+        corpus += drills
         nodes = sum(len(conversation.tokens) for conversation in corpus)
         self._say(f"{len(corpus)} routines, {nodes / 1e6:.2f} M tokens; training")
         plan = settings.training
@@ -140,9 +156,24 @@ class Pipeline:
             is_continued=is_continued,
             learning_rate=plan.learning_rate,
             corpus_routines=len(corpus),
-            tokens=tokens,
-            seconds=time.perf_counter() - started,
+            tokens=practised + tokens,
+            seconds=drilled + time.perf_counter() - started,
         )
+
+    def _practise(self, model: Qwen2ForCausalLM, seed: int) -> int:
+        """Recall alone, before there are games; the number of tokens seen."""
+        settings = self._settings
+        drills = recall_drills(settings.drills, settings.drills.first, derive("first", seed))
+        nodes = sum(len(conversation.tokens) for conversation in drills)
+        self._say(f"seed {seed}: {len(drills)} recall drills, {nodes / 1e6:.2f} M tokens first")
+        plan = msgspec.structs.replace(
+            settings.training,
+            learning_rate=settings.drills.learning_rate,
+            batch_tokens=settings.drills.batch_tokens,
+            final_share=0.05,
+            epochs=1.0,
+        )
+        return train(model, drills, plan, seed, self._on_progress)
 
     def _evaluate(self, folder: Path, seed: int) -> dict[str, dict[str, KindScore]]:
         """The saved model on games that no attempt trains on."""

@@ -20,7 +20,7 @@ words are ranks: a file of that name would be found where the rank is searched."
 _ENDINGS = (".txt", ".md")
 _CARD_PURPOSES = ("{}", "{}", "one line per card: {}", "seen cards as {}", "each flip, {}")
 _OTHER_PURPOSES = ("", "", "", "anything else", "plans", "ideas", "goals", "what to do next")
-_SEPARATORS = (": ", ": ", " ", " is ")
+SEPARATORS = (": ", ": ", " ", " is ")
 _LOG_OPS = (
     ("SEARCH", "APPEND"),
     ("SEARCH", "APPEND"),
@@ -70,9 +70,11 @@ _HELD_OUT = 4
 """One in so many names of files, and of orders of sections, is held out."""
 
 
-def random_scaffold(chooser: random.Random, is_held_out: bool = False) -> Scaffold:
-    """A variant drawn by `chooser`."""
-    files = _files(chooser, is_held_out)
+def random_scaffold(
+    chooser: random.Random, is_held_out: bool = False, shown_share: float = 0.5
+) -> Scaffold:
+    """A variant drawn by `chooser`; `shown_share` of them show lines of the file of cards."""
+    files = _files(chooser, is_held_out, shown_share)
     schema = ScaffoldSchema(
         name="variant",
         files=files,
@@ -86,7 +88,7 @@ def random_scaffold(chooser: random.Random, is_held_out: bool = False) -> Scaffo
     return Scaffold(schema, _templates(chooser, is_held_out))
 
 
-def _files(chooser: random.Random, is_held_out: bool) -> tuple[FileSchema, ...]:
+def _files(chooser: random.Random, is_held_out: bool, shown_share: float) -> tuple[FileSchema, ...]:
     """One to four files, one of which holds the cards."""
     count = chooser.choice((1, 2, 2, 2, 3, 4))
     names: list[str] = []
@@ -101,8 +103,8 @@ def _files(chooser: random.Random, is_held_out: bool) -> tuple[FileSchema, ...]:
     cards = FileSchema(
         name=names[0],
         purpose=chooser.choice(_CARD_PURPOSES).format(order),
-        separator=chooser.choice(_SEPARATORS),
-        show_last=chooser.choice((0, 0, 0, 5, 10, 20)),
+        separator=chooser.choice(SEPARATORS),
+        show_last=chooser.choice((5, 10, 20)) if chooser.random() < shown_share else 0,
         keep_last=chooser.choice((0, 0, 0, 0, 10, 30)),
     )
     others = [FileSchema(name=name, purpose=chooser.choice(_OTHER_PURPOSES)) for name in names[1:]]

@@ -92,19 +92,20 @@ def test_everybody_flips_the_mate_that_a_result_names(player: HabitPlayer) -> No
         "<|SEARCH|>cards.txt|owl<|END|>",
         f"{found}\n# commit",
     )
-    assert said(player, asked) == {"<|ACTION|>flip 05<|END|>": 1.0}
+    assert said(player, asked) == {"owl 05<|ACTION|>flip 05<|END|>": 1.0}
 
 
 @pytest.mark.parametrize("player", [PerfectMemoryPlayer(), SloppyPlayer(), NoMemoryPlayer()])
 def test_everybody_flips_the_mate_that_the_prompt_shows(player: HabitPlayer) -> None:
     asked = plan(OPEN, "# memory cards.txt", "17 owl", "05: owl", "03 fox")
-    assert said(player, asked) == {"<|ACTION|>flip 05<|END|>": 1.0}
+    assert said(player, asked) == {"owl 05<|ACTION|>flip 05<|END|>": 1.0}
 
 
 def test_a_pair_in_view_is_flipped_even_where_no_card_is_open() -> None:
     asked = plan(MISSED, "# memory cards.txt", "05 owl", "03 fox", "01 hare", "02 hare")
-    cards = {text.split()[1][:2] for text in said(SloppyPlayer(), asked) if "ACTION" in text}
-    assert cards == {"01", "02", "05", "17"}
+    thoughts = {text.partition("<|ACTION|>flip ")[::2] for text in said(SloppyPlayer(), asked)}
+    pairs = {("owl 05", "05"), ("owl 17", "17"), ("hare 01", "01"), ("hare 02", "02")}
+    assert {(thought, action[:2]) for thought, action in thoughts if action} == pairs
 
 
 def test_matched_cards_and_contradictions_are_not_flipped() -> None:
@@ -112,7 +113,8 @@ def test_matched_cards_and_contradictions_are_not_flipped() -> None:
     asked = request(
         PLAN_SYSTEM, f"# plan\n# observation\n{OPEN}\n{FILES}", "x", f"{found}\n# commit"
     )
-    assert {text.split()[1][:2] for text in said(SloppyPlayer(), asked)} == {"01", "02", "03", "05"}
+    flips = {f"owl<|ACTION|>flip {card}<|END|>" for card in ("01", "02", "03", "05")}
+    assert set(said(SloppyPlayer(), asked)) == flips
 
 
 def test_the_teachers_most_frequent_habit_is_doing_nothing() -> None:
