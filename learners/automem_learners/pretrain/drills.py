@@ -27,7 +27,7 @@ class DrillPlan(msgspec.Struct, frozen=True):
     """Drills that a fresh model is trained on before anything else."""
     mixed: int = 0
     """Drills among the routines of every training: what is not practised is lost again."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     """Of the first ones."""
     batch_tokens: int = 2048
     """Of the first ones: many small steps teach this sooner than few large ones."""
@@ -70,7 +70,7 @@ def _drill(chooser: random.Random, encoder: Encoder, plan: DrillPlan) -> Convers
     is_list_first = chooser.random() < plan.list_first
     tree = ConversationTree()
     for mate in chooser.sample(seen, min(plan.questions if is_list_first else 1, len(seen))):
-        asked = _question(chooser, rank_of, mate)
+        asked = _question(chooser, rank_of, mate, seen)
         parts = (listed, asked) if is_list_first else (asked, link, listed)
         prompt = encoder.prompt([Message("user", "# plan\n" + "".join(parts) + "# commit")])
         answer = encoder.answer(f"{rank_of[mate]} {mate}<|ACTION|>flip {mate}<|END|>")
@@ -86,11 +86,14 @@ def _heading(chooser: random.Random) -> str:
     return f"# results\n{chooser.choice(_READS)} {place.split()[1]}\n"
 
 
-def _question(chooser: random.Random, rank_of: dict[str, str], mate: str) -> str:
+def _question(chooser: random.Random, rank_of: dict[str, str], mate: str, seen: list[str]) -> str:
     """What the world shows when the other card of `mate`'s pair lies open."""
     [card] = [other for other in rank_of if other != mate and rank_of[other] == rank_of[mate]]
+    # Cards that lie face down must not give the answer away: mostly, all that are listed do.
     others = [other for other in rank_of if other not in (card, mate)]
-    few = chooser.random() < 0.7
-    down = sorted([*chooser.sample(others, chooser.randint(2, 10 if few else len(others))), mate])
+    if chooser.random() < 0.8:
+        others = [other for other in others if other not in seen]
+    gone = set(chooser.sample(others, chooser.randint(0, len(others) - 1)))
+    down = [other for other in rank_of if other != card and other not in gone]
     shown = f"{card} shows {rank_of[card]} first\npending {card}\ndown {' '.join(down)}\n"
     return f"# observation\n{shown}"

@@ -12,9 +12,11 @@ from automem_learners.pretrain.tokenizer import (
     PAD,
     TURN_END,
     VOCABULARY_SIZE,
+    card_tokens,
     save_tokenizer,
     vocabulary,
 )
+from automem_learners.pretrain.wiring import wire_recall
 
 
 class ModelShape(msgspec.Struct, frozen=True):
@@ -36,8 +38,8 @@ class ModelShape(msgspec.Struct, frozen=True):
     ones: heads could not tell which word they look at."""
     mimetic: bool = False
     """Heads of the upper layers begin as those that attend to what is like their own token."""
-    mimetic_scale: float = 1.0
-    """Of those heads' queries and keys: the larger, the sharper they begin."""
+    wired: bool = False
+    """Two heads begin as those that find a line by its rank (`wiring`)."""
 
 
 def build_model(shape: ModelShape, seed: int) -> Qwen2ForCausalLM:
@@ -67,6 +69,8 @@ def build_model(shape: ModelShape, seed: int) -> Qwen2ForCausalLM:
         with torch.no_grad():
             model.model.embed_tokens.weight.mul_(shape.embedding_scale)
             model.model.norm.weight.div_(shape.embedding_scale)
+    if shape.wired:
+        wire_recall(model, [ids[card] for card in card_tokens()])
     if shape.mimetic:
         _make_mimetic(model, shape)
     return model
@@ -83,14 +87,11 @@ def _make_mimetic(model: Any, shape: ModelShape) -> None:
     with torch.no_grad():
         for layer in model.model.layers[1:]:
             own = layer.self_attn
-            own.k_proj.weight.mul_(shape.mimetic_scale)
             keys = own.k_proj.weight.view(shape.kv_heads, size, shape.hidden)
             values = own.v_proj.weight.view(shape.kv_heads, size, shape.hidden)
             queries = keys.repeat_interleave(group, 0).reshape_as(own.q_proj.weight)
             outputs = values.repeat_interleave(group, 0).reshape(-1, shape.hidden).T
-            own.q_proj.weight.copy_(
-                queries + shape.mimetic_scale * noise * torch.randn_like(queries)
-            )
+            own.q_proj.weight.copy_(queries + noise * torch.randn_like(queries))
             own.o_proj.weight.copy_(outputs + noise * torch.randn_like(outputs))
 
 

@@ -61,6 +61,11 @@ def words() -> list[str]:
     return resources.files(__package__).joinpath("words.txt").read_text(encoding="utf-8").split()
 
 
+def card_tokens() -> list[str]:
+    """The tokens that name a card of a deck of up to 99."""
+    return [f"{_SPACE}{number:02d}" for number in range(1, 100)]
+
+
 def vocabulary(own_tokens: Sequence[str] | None = None) -> dict[str, int]:
     """Token to id. `own_tokens`, which may hold spaces, make the vocabulary of another game: they
     stand in the place of this game's numbers and words."""

@@ -1,10 +1,7 @@
-"""Recall drills, and the heads that begin as copying ones."""
-
-import torch
+"""Recall drills."""
 
 from automem_learners.pretrain.corpus import shared_encoder
 from automem_learners.pretrain.drills import RANKS, DrillPlan, recall_drills
-from automem_learners.pretrain.model import ModelShape, build_model
 from automem_learners.pretrain.tokenizer import build_tokenizer
 from automem_learners.pretrain.trees import Conversation
 
@@ -36,6 +33,7 @@ def test_one_line_tells_the_answer_and_the_world_allows_it() -> None:
             ]
             told = [line for line in lines if len(line) == 2 and rank in line and card not in line]
             assert [sorted(line) for line in told] == [sorted((answer, rank))]
+            assert prompt.endswith(f"{rank} {answer}<|ACTION|>flip")
             [down] = [line for line in lines if line[:1] == ["down"]]
             assert answer in down
             assert card not in down
@@ -48,13 +46,3 @@ def test_the_same_seed_gives_the_same_drills() -> None:
     assert [drill.tokens.tolist() for drill in one] == [drill.tokens.tolist() for drill in same]
     other = recall_drills(DrillPlan(), 5, seed=2)
     assert [drill.tokens.tolist() for drill in one] != [drill.tokens.tolist() for drill in other]
-
-
-def test_mimetic_heads_look_for_what_is_like_their_token_above_the_first_layer() -> None:
-    model = build_model(ModelShape(mimetic=True), seed=0)
-    with torch.no_grad():
-        for number, layer in enumerate(model.model.layers):
-            key = layer.self_attn.k_proj.weight[:32]
-            query = layer.self_attn.q_proj.weight[:32]
-            alike = torch.cosine_similarity(query.flatten(), key.flatten(), dim=0)
-            assert (alike > 0.9) == (number > 0)

@@ -2,6 +2,7 @@
 
 import torch
 
+from automem_learners.pretrain.corpus import shared_encoder
 from automem_learners.pretrain.model import ModelShape, build_model
 
 
@@ -13,3 +14,23 @@ def test_mimetic_heads_look_for_what_is_like_their_token_above_the_first_layer()
             query = layer.self_attn.q_proj.weight[:32]
             alike = torch.cosine_similarity(query.flatten(), key.flatten(), dim=0)
             assert (alike > 0.9) == (number > 0)
+
+
+def test_a_wired_model_looks_for_the_line_of_the_rank_it_says() -> None:
+    shape = ModelShape(wired=True, rope_theta=1e6, embedding_scale=9.0)
+    listed = [("07", "owl"), ("12", "fox"), ("31", "crab"), ("04", "hare"), ("25", "lynx")]
+    mine, others = [], []
+    for seed, separator in ((0, " "), (1, ": "), (2, " ")):
+        model = build_model(shape, seed)
+        model.set_attn_implementation("eager")
+        text = "\n".join(f"{card}{separator}{rank}" for card, rank in listed)
+        text += "\n# observation\n02 shows {0} first\npending 02\n# commit\n{0}"
+        for _, rank in listed:
+            ids = shared_encoder().answer(text.format(rank))[:-1]
+            with torch.no_grad():
+                seen = model(torch.tensor([ids]), output_attentions=True).attentions[1][0, 0, -1]
+            for _, name in listed:
+                share = float(seen[ids.index(shared_encoder().answer(name)[0])])
+                (mine if name == rank else others).append(share)
+    assert sum(mine) / len(mine) > 0.25
+    assert sum(others) / len(others) < 0.02
