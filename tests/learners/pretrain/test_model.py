@@ -32,5 +32,5 @@ def test_a_wired_model_looks_for_the_line_of_the_rank_it_says() -> None:
             for _, name in listed:
                 share = float(seen[ids.index(shared_encoder().answer(name)[0])])
                 (mine if name == rank else others).append(share)
-    assert sum(mine) / len(mine) > 0.25
-    assert sum(others) / len(others) < 0.02
+    assert sum(mine) / len(mine) > 0.15
+    assert sum(others) / len(others) < sum(mine) / len(mine) / 8
