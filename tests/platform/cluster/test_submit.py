@@ -100,7 +100,7 @@ def test_a_submission_without_the_token_is_refused(head: Head, checkout: Path) -
 
 
 SHORT_LOOP = [
-    *("proficiency", "experiment=embedded", "training_seeds=[0]", "rounds=2"),
+    *("proficiency", "experiment=embedded", "training_seeds=[0]", "rounds=1"),
     *("env.world.cards=8", "env.world.max_steps=12", "rollout.workers=1"),
     *("collection.mode=asynchronous", "collection.part=4"),
     "decider.recipes=[{data: {episodes: 4, selector: all, amount: 24}}]",
@@ -126,7 +126,7 @@ def test_a_loop_as_a_job_is_followed_and_fetched_with_its_ledger_and_adapters(
     folder = tmp_path / "runs" / "short-loop"
     results = json.loads((folder / "results.json").read_text())
     rounds = results["rounds"]["0"]
-    assert [each["round"] for each in rounds] == [1, 2]
+    assert [each["round"] for each in rounds] == [1]
     assert all(sum(each["staleness"]["turns_by_lag"].values()) > 0 for each in rounds)
     assert (folder / "seed-0" / "ledger.jsonl").is_file()
     weights = folder / "seed-0" / "round-1" / "specialist-1" / "adapter"
