@@ -23,13 +23,13 @@ class Printer:
 
 
 def main(dataset: str, base: str, folder: str, url: str) -> None:
-    """60 steps, a checkpoint every 5."""
+    """24 steps, a checkpoint every 3."""
     recipe = read_recipe(
         {
             "lora": {"rank": 8, "alpha": 16},
             "conversations_per_step": 8,
             "precision": "fp32",
-            "max_steps": 60,
+            "max_steps": 24,
             "epochs": 12,
         }
     )
@@ -37,7 +37,7 @@ def main(dataset: str, base: str, folder: str, url: str) -> None:
         backend="deepspeed",
         workers=1,
         microbatch_tokens=300,
-        checkpoint_every=5,
+        checkpoint_every=3,
         storage_url=url,
     )
     fit(load_dataset(Path(dataset)), recipe, base, Path(folder), scaling, Printer())

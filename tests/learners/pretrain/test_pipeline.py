@@ -1,7 +1,9 @@
 """`automem pretrain` from end to end, small; and that the shipped model is what its card says."""
 
 import json
+import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from automem.engine.render import ChatRenderer
 from automem.errors import UsageError
 from automem_envs.concentration import ConcentrationWorld
 from automem_envs.concentration.players import SloppyPlayer
+from automem_envs.concentration.ranks import rank_names
 from automem_learners.pretrain.card import read_card
 from automem_learners.pretrain.command import main
 from automem_learners.pretrain.gate import GatePlan, Table
@@ -104,12 +107,19 @@ def test_the_shipped_tokenizer_is_the_one_that_the_code_builds() -> None:
     ]
 
 
-@torch.no_grad()
+def answer(model: Any, messages: list[Message]) -> str:
+    """The likeliest completion, token by token."""
+    tokenizer = build_tokenizer()
+    ids = torch.tensor([ChatRenderer("embedded").start(messages)])
+    said = model.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=10
+    )
+    return str(tokenizer.decode(said[0, ids.shape[1] :]))
+
+
 def test_the_shipped_actor_flips_the_mate_that_a_result_names() -> None:
     """Fifteen boards by greedy decoding: what makes memory worth anything to this player."""
     model = load_model(EMBEDDED)
-    renderer = ChatRenderer("embedded")
-    tokenizer = build_tokenizer()
     scaffold = load_scaffold(scaffold_path("embedded"))
     system = scaffold.render(
         "plan.system",
@@ -122,24 +132,43 @@ def test_the_shipped_actor_flips_the_mate_that_a_result_names() -> None:
     hits = 0
     for number in range(15):
         pending, mate = 3 + number, 36 - number
-        down = " ".join(f"{card:02d}" for card in range(1, 41) if card != pending)
-        text = (
-            f"# plan\n# observation\n{pending:02d} shows owl first\npending {pending:02d}\n"
-            f"down {down}\n# files\ncards.txt 9\nnotes.txt 0"
-        )
+        text = f"{board_with(pending, 'owl')}\n# files\ncards.txt 9\nnotes.txt 0"
         result = f"# results\nSEARCH cards.txt|owl\n{mate:02d} owl\n{pending:02d} owl\n# commit"
-        ids = renderer.start(
-            [
-                Message("system", system),
-                Message("user", text),
-                Message("assistant", "<|SEARCH|>cards.txt|owl<|END|>"),
-                Message("user", result),
-            ]
-        )
-        said = tokenizer.encode("<|ACTION|>flip", add_special_tokens=False)
-        logits = model(torch.tensor([[*ids, *said]])).logits[0, -1]
-        hits += tokenizer.decode([int(logits.argmax())]) == f"{mate:02d}"
+        messages = [
+            Message("system", system),
+            Message("user", text),
+            Message("assistant", "<|SEARCH|>cards.txt|owl<|END|>"),
+            Message("user", result),
+        ]
+        hits += f"<|ACTION|>flip {mate:02d}<|END|>" in answer(model, messages)
     assert hits >= 13
+
+
+def test_the_shipped_actor_finds_the_mate_among_ten_lines_that_the_prompt_shows() -> None:
+    """What a scaffold that shows its memory can be worth to this player."""
+    model = load_model(EMBEDDED)
+    chooser = random.Random(3)
+    hits = 0
+    for _ in range(20):
+        pending, *others = chooser.sample(range(1, 41), 11)
+        ranks = chooser.sample(rank_names(20), 10)
+        lines = [f"{card:02d} {rank}" for card, rank in zip(others, ranks, strict=True)]
+        wanted = chooser.randrange(10)
+        text = (
+            f"{board_with(pending, ranks[wanted])}\n# files\n# memory cards.txt\n"
+            + "\n".join(lines)
+            + "\n# commit"
+        )
+        messages = [Message("system", "find pairs of cards"), Message("user", text)]
+        hits += f"<|ACTION|>flip {others[wanted]:02d}<|END|>" in answer(model, messages)
+    assert hits >= 17
+
+
+def board_with(pending: int, rank: str) -> str:
+    """A PLAN's beginning: one card lies open, 39 face down."""
+    down = " ".join(f"{card:02d}" for card in range(1, 41) if card != pending)
+    opening = f"# plan\n# observation\n{pending:02d} shows {rank} first"
+    return f"{opening}\npending {pending:02d}\ndown {down}"
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def test_a_training_goes_on_from_s3_when_machine_and_disk_are_gone(
         first = driver(dataset, base, tmp_path / "first", f"{bucket}/automem")
         assert first.stdout is not None
         for line in first.stdout:
-            if line.strip().isdigit() and int(line) >= 30:
+            if line.strip().isdigit() and int(line) >= 10:
                 break
         assert first.poll() is None, (tmp_path / "first.log").read_text()
         kill_with_all_below(first)
@@ -52,7 +52,7 @@ def test_a_training_goes_on_from_s3_when_machine_and_disk_are_gone(
         printed, _ = second.communicate(timeout=300)
     assert second.returncode == 0, (tmp_path / "second.log").read_text()
     steps = [int(line) for line in printed.split() if line.isdigit()]
-    assert steps == list(range(steps[0], 60))
+    assert steps == list(range(steps[0], 24))
     assert steps[0] > 0
-    assert steps[0] % 5 == 0
+    assert steps[0] % 3 == 0
     assert list((tmp_path / "second").rglob("adapter_model.safetensors"))

@@ -1,6 +1,7 @@
 """Jobs on a real head that asks for its token: submitted by Ray's command and by ours."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -68,21 +69,21 @@ def call(head: Head, folder: Path, *words: str, **env: str) -> subprocess.Comple
     )
 
 
-def test_ray_job_submit_plays_the_embedded_experiment(head: Head, checkout: Path) -> None:
+def test_ray_job_submit_plays_the_embedded_experiment_with_the_jobs_own_code(
+    head: Head, checkout: Path
+) -> None:
     words = ["ray", "job", "submit", "--address", head.address, "--working-dir", "."]
-    done = call(head, checkout, *words, "--", "automem", "rollout", *SHORT)
+    both = shlex.join(["automem", "rollout", *SHORT]) + " && automem help"
+    done = call(head, checkout, *words, "--", "bash", "-c", both)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2/2" in done.stdout
     assert "written: runs/short/summary.json" in done.stdout
+    assert "COPY: language models" in done.stdout
 
 
-def test_the_jobs_code_overrides_the_images(head: Head, checkout: Path) -> None:
-    words = ["submit", "--address", head.address]
-    done = call(head, checkout, "automem", *words, "help")
-    assert done.returncode == 2  # `help` is no command that a job could run
-    words = ["ray", "job", "submit", "--address", head.address, "--working-dir", "."]
-    told = call(head, checkout, *words, "--", "automem", "help")
-    assert "COPY: language models" in told.stdout
+def test_what_no_job_can_run_is_refused(head: Head, checkout: Path) -> None:
+    done = call(head, checkout, "automem", "submit", "--address", head.address, "help")
+    assert done.returncode == 2
 
 
 def test_a_submission_without_the_token_is_refused(head: Head, checkout: Path) -> None:
