@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from automem.errors import UsageError
+
 _NEIGHBOURS = 4
 """Pairs of a head's dimensions that tell neighbours apart: the fastest."""
 _SLOW = 0.01
@@ -25,9 +27,13 @@ _MARK, _BONUS = 4.0, 5.0
 
 
 def wire_recall(model: Any, cards: list[int]) -> None:
-    """Wire both heads of `model`, a fresh Qwen2 of at least two layers; `cards`: ids of the tokens
-    that name a card. Its random numbers are torch's own."""
+    """Wire both heads of `model`, a fresh Qwen2; `cards`: ids of the tokens that name a card. Its
+    random numbers are torch's own. UsageError: fewer than two layers or three heads."""
     config = model.config
+    if config.num_hidden_layers < 2 or config.num_attention_heads < 3:
+        raise UsageError(
+            "shape.wired=true needs shape.layers of at least 2 and shape.heads of at least 3"
+        )
     hidden, size = config.hidden_size, config.hidden_size // config.num_attention_heads
     half = size // 2
     theta = config.rope_parameters["rope_theta"]

@@ -1,7 +1,9 @@
 """The small model's beginning."""
 
+import pytest
 import torch
 
+from automem.errors import UsageError
 from automem_learners.pretrain.corpus import shared_encoder
 from automem_learners.pretrain.model import ModelShape, build_model
 
@@ -34,3 +36,9 @@ def test_a_wired_model_looks_for_the_line_of_the_rank_it_says() -> None:
                 (mine if name == rank else others).append(share)
     assert sum(mine) / len(mine) > 0.15
     assert sum(others) / len(others) < sum(mine) / len(mine) / 8
+
+
+@pytest.mark.parametrize("change", [{"layers": 1}, {"heads": 2, "kv_heads": 2}])
+def test_a_model_too_small_to_be_wired_says_so(change: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match=r"shape\.layers .* shape\.heads"):
+        build_model(ModelShape(wired=True, **change), 0)
