@@ -27,6 +27,8 @@ from automem_learners.pretrain.tokenizer import build_tokenizer
 TINY = [
     "run.processes=1",
     "attempts=1",
+    "drills.first=8",
+    "drills.mixed=2",
     "corpus.games=2",
     "corpus.sizes=[4]",
     "held_out_games=1",
