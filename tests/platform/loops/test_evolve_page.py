@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+from msgspec.structs import replace
 from rich.console import Console
 from support.evolve_parts import RULE, START, ListReviewer, make_evolution, showing
 
@@ -43,7 +45,19 @@ def test_what_a_reviewer_wrote_is_text_on_the_page_and_on_the_terminal(tmp_path:
 def test_the_gain_that_could_have_been_seen_shrinks_with_quieter_games(tmp_path: Path) -> None:
     assert detectable_gain(RULE, []) is None
     make_evolution(tmp_path, {"revision 1, attempt 1": 20}).run()
-    nodes = Lineage(tmp_path).nodes()
-    seen = detectable_gain(RULE, nodes)
-    assert seen is not None
-    assert 0 <= seen < 0.05  # a table's games differ by nothing but rounding
+    node, *_ = [node for node in Lineage(tmp_path).nodes() if node.measured]
+    look = node.measured[-1]
+
+    def seen(spread: float) -> float:
+        pairs = {
+            task: [(seed, 0.5 + spread * (-1) ** at, 0.5) for at, (seed, *_) in enumerate(rows)]
+            for task, rows in look.pairs.items()
+        }
+        noisy = replace(node, measured=(replace(look, pairs=pairs),))
+        gain = detectable_gain(RULE, [noisy])
+        assert gain is not None
+        return gain
+
+    assert seen(0.0) == RULE.minimum_gain  # nothing but what was declared as too little
+    assert seen(0.4) == pytest.approx(2 * seen(0.2))
+    assert seen(0.2) > RULE.minimum_gain
