@@ -50,7 +50,8 @@ class Outcome(NamedTuple):
 
 
 Launch = Callable[[Sequence[tuple[Point, Path, str]]], Iterator[tuple[int, Outcome]]]
-"""Plays points, each with its folder and name; gives the place and outcome of each as it ends."""
+"""Plays points, each with its folder and name; gives the place and outcome of each as it ends.
+After Ctrl-C no more are begun."""
 
 
 def play_grid(points: list[Point], settings: dict[str, Any]) -> int:
@@ -64,8 +65,6 @@ def play_grid(points: list[Point], settings: dict[str, Any]) -> int:
     outcomes: dict[int, Outcome] = {}
     for place, outcome in launch(jobs):
         outcomes[place] = outcome
-        if outcome.code == INTERRUPTED:
-            break
     return tell(
         [(jobs[place][1], jobs[place][2], outcomes[place]) for place in sorted(outcomes)], root
     )
@@ -126,7 +125,10 @@ def launcher(settings: dict[str, Any]) -> Launch:
 def _launch_here(jobs: Sequence[tuple[Point, Path, str]]) -> Iterator[tuple[int, Outcome]]:
     for place, (point, run_dir, name) in enumerate(jobs):
         print(f"[{place + 1}/{len(jobs)}] {name or 'the same'} → {run_dir}", file=sys.stderr)
-        yield place, play_point(point.spec, point.config, run_dir, name)
+        outcome = play_point(point.spec, point.config, run_dir, name)
+        yield place, outcome
+        if outcome.code == INTERRUPTED:
+            return
 
 
 def play_point(

@@ -14,10 +14,14 @@ from omegaconf import OmegaConf
 
 from automem.cli import INTERRUPTED, PENDING
 from automem.commands.play import resume_line
+from automem.rollout.interrupt import StopRequest, stop_on_signal
 from automem.rollout.ray_local import connected
 
 if TYPE_CHECKING:
     from automem.commands.sweep import Outcome, Point
+
+_POLL_S = 0.2
+"""How long a wait for points lasts before a request to stop is looked at."""
 
 
 def launch(
@@ -50,16 +54,17 @@ class _Tasks:
     def play(self) -> "Iterator[tuple[int, Outcome]]":
         import ray
 
-        while self._waiting or self._running:
-            self._start()
-            try:
-                ready, _ = ray.wait(list(self._running), num_returns=1)
-            except KeyboardInterrupt:
-                yield from self._stop()
-                return
-            for reference in ready:
-                place = self._running.pop(reference)
-                yield place, self._outcome(reference, place)
+        stop = StopRequest()
+        with stop_on_signal(stop):
+            while self._waiting or self._running:
+                if stop():
+                    yield from self._stop()
+                    return
+                self._start()
+                ready, _ = ray.wait(list(self._running), num_returns=1, timeout=_POLL_S)
+                for reference in ready:
+                    place = self._running.pop(reference)
+                    yield place, self._outcome(reference, place)
 
     def _start(self) -> None:
         while self._waiting and len(self._running) < self._parallel:
@@ -87,7 +92,7 @@ class _Tasks:
             return Outcome(PENDING, f"its process died: {why}; play on with: {line}")
 
     def _stop(self) -> "Iterator[tuple[int, Outcome]]":
-        """Ask what is under way to stop, and hear how it stands."""
+        """Ask what is under way to stop, and hear how it stands; the others were not begun."""
         import ray
 
         from automem.commands.sweep import Outcome
@@ -97,3 +102,5 @@ class _Tasks:
         for reference, place in self._running.items():
             outcome = self._outcome(reference, place)
             yield place, Outcome(INTERRUPTED, outcome.note)
+        for place in self._waiting:
+            yield place, Outcome(INTERRUPTED, "not started")

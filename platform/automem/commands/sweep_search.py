@@ -18,6 +18,7 @@ from hydra.core.override_parser.types import (
     RangeSweep,
 )
 
+from automem.cli import INTERRUPTED
 from automem.commands.sweep import Launch, Outcome, Point, launcher, root_of, tell
 from automem.config import parse_overrides
 from automem.errors import UsageError
@@ -49,6 +50,8 @@ def play_search(
         count = min(settings["parallel"], settings["trials"] - done)
         played += _batch(study, count, fixed, space, root, settings, launch, make_point)
         done += count
+        if any(outcome.code == INTERRUPTED for _, _, outcome in played):
+            break
     code = tell(played, root) if played else 0
     _tell_best(study, settings)
     return code

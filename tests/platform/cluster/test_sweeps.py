@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from support.toy_world import toy_spec
 from automem import cli
 from automem.commands.compare import names_of, run_folders
 from automem.commands.sweep import Point, play_grid
-from automem.commands.sweep_search import split
+from automem.commands.sweep_search import play_search, split
 from automem.config import compose
 from automem.errors import UsageError
 from automem.rollout.ray_local import connected
@@ -81,17 +82,16 @@ def test_a_point_whose_process_dies_does_not_stop_the_others(
     assert cli.main(["resume", "sweep/001"]) == 0
 
 
-def test_ctrl_c_stops_points_where_they_stand(
-    ray_is_up: None, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def slow(seed: int) -> Point:
-        words = ["engine=scripted", f"run.seed={seed}", "run.dir=sweep"]
-        return Point(words, compose(overrides=words), toy_spec(run_seed=seed, latency_s=0.3))
+def slow_point(words: list[str]) -> Point:
+    """Some seconds of a toy world."""
+    config = compose(overrides=["engine=scripted", *words])
+    return Point(words, config, toy_spec(run_seed=config.run.seed, latency_s=0.1))
 
-    settings = {"launcher": "ray", "parallel": 1, "cpus": 0.0}
 
+@contextmanager
+def ctrl_c_once_steps_flow_in(run_dir: Path) -> Iterator[None]:
     def person() -> None:
-        while not list(here.glob("sweep/000/episodes/*/journal/*.jsonl")):
+        while not list(run_dir.glob("episodes/*/journal/*.jsonl")):
             if is_over.wait(0.05):
                 return
         os.kill(os.getpid(), signal.SIGINT)
@@ -100,12 +100,43 @@ def test_ctrl_c_stops_points_where_they_stand(
     terminal = threading.Thread(target=person)
     terminal.start()
     try:
-        assert play_grid([slow(1), slow(2)], settings) == cli.INTERRUPTED
+        yield
     finally:
         is_over.set()
         terminal.join()
+
+
+def test_ctrl_c_stops_points_where_they_stand(
+    ray_is_up: None, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the background, too: what a shell starts there has SIGINT ignored."""
+    points = [slow_point([f"run.seed={seed}", "run.dir=sweep"]) for seed in (1, 2)]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with ctrl_c_once_steps_flow_in(here / "sweep/000"):
+            settings = {"launcher": "ray", "parallel": 1, "cpus": 0.0}
+            assert play_grid(points, settings) == cli.INTERRUPTED
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "not started" in capsys.readouterr().out
     assert not (here / "sweep/001").exists()
     assert cli.main(["resume", "sweep/000"]) == 0
+
+
+def test_ctrl_c_ends_a_search(here: Path) -> None:
+    settings = {
+        "launcher": "local",
+        "parallel": 1,
+        "trials": 3,
+        "direction": "maximize",
+        "metric": "progression",
+        "seed": 0,
+    }
+    with ctrl_c_once_steps_flow_in(here / "search/000"):
+        words = ["run.dir=search", "run.seed=range(1,4)"]
+        assert play_search(words, settings, slow_point) == cli.INTERRUPTED
+    assert not (here / "search/001").exists()
 
 
 def test_optuna_searches_and_the_same_command_goes_on(
