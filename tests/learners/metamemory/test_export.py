@@ -1,6 +1,7 @@
 """The exported gate decides as RLlib's module does, and sessions run it without RLlib."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,9 @@ def test_a_policy_name_changes_with_the_gate(module: Any, tmp_path: Path) -> Non
     export_gate(module, tmp_path / "a")
     export_gate(module, tmp_path / "b", is_sampled=True)
     options = GateOptions()
-    assert gate_label(str(tmp_path / "a"), options) != gate_label(str(tmp_path / "b"), options)
+    label = gate_label(str(tmp_path / "a"), options)
+    assert label != gate_label(str(tmp_path / "b"), options)
+    assert label == gate_label(str(shutil.copytree(tmp_path / "a", tmp_path / "copy")), options)
 
 
 def test_a_session_runs_the_gate_without_ray(module: Any, tmp_path: Path) -> None:

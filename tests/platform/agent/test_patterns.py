@@ -72,7 +72,7 @@ def test_any_text_is_a_pattern_or_is_refused(pattern: str, line: str) -> None:
     "pattern", ["{a*} x {b} {c} {d} end", "{a} {b} {c} {d} {e} end", "a a a a"]
 )
 def test_no_pattern_takes_long_on_a_long_line(pattern: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     list(Pattern(pattern).find("a " * 50_000))
     list(Pattern(pattern).find("a" * 100_000))
-    assert time.monotonic() - began < 2.0
+    assert time.process_time() - began < 2.0

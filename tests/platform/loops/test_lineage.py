@@ -222,11 +222,14 @@ def test_a_loop_killed_at_any_record_neither_loses_nor_doubles_a_node(tmp_path: 
     here = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
     code = _LOOP.format(path=here, folder=str(folder))
     records = folder / LINEAGE
+    killed = 0
     for kill_at in range(1, 20, 3):
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         _wait_for_lines(records, kill_at, process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+    assert killed >= 3
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert finished.stdout == b"done\n"
     lineage = Lineage(folder)
