@@ -8,9 +8,9 @@ A minute. Another model's name or folder on the command line is measured instead
 written.
 """
 
+import argparse
 import json
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,10 @@ SCHEMA = "cards.txt card rank\nnotes.txt\n<|SEARCH|>file|keyword<|END|>"
 
 def main() -> None:
     """Print a table, write it."""
-    name = sys.argv[1] if sys.argv[1:] else compose("config", ["experiment=embedded"]).engine.model
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", help="measured instead of the shipped one; not written")
+    options = parser.parse_args()
+    name = options.model or compose("config", ["experiment=embedded"]).engine.model
     model: Any = AutoModelForCausalLM.from_pretrained(resolve(name), dtype=torch.float32).eval()
     renderer, tokenizer = ChatRenderer(name), load_tokenizer(name)
     table: dict[str, dict[str, float]] = {}
@@ -59,7 +62,7 @@ def main() -> None:
                 hits += sum(f"<|ACTION|>flip {mate}<|END|>" in text for text in said)
             table[way][str(count)] = round(hits / PROMPTS / SAMPLES, 3)
         print(f"{way:<24}" + "".join(f"{value:>8.3f}" for value in table[way].values()))
-    if sys.argv[1:]:
+    if options.model:
         return
     data = {
         "commit": commit(),

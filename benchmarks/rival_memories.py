@@ -2,13 +2,13 @@
 
 The arms of conf/run/embedded.yaml on the starting scaffold with the shipped base in both roles, and
 beside them the files as they are: kept by the base, by the shipped specialist (one training), by
-perfect habits with the base acting. 50 `report` decks, intervals by bootstrap over them. Say which
-arms on the command line to play only those. Takes about 40 s an arm on two idle cores; finished
-games are kept in the folder and not played again.
+perfect habits with the base acting. 50 `report` decks, intervals by bootstrap over them. Takes
+about 75 s an arm on two idle cores; finished games are kept in the folder and not played again:
+take another one for another base.
 """
 
+import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from automem.loops.recipes import Specialist
 from automem.loops.results_table import arms_table
 from automem.loops.stage import Arm, Played, Stage, read_arm
 from automem.seeds import seeds_from
+from automem.suggest import no_such
 
-FOLDER = Path("runs/rival-memories")
 RESULTS = Path(__file__).parent / "results" / "rival_memories.json"
 BASE: dict[str, Any] = {"base": {}}
 FILES = {
@@ -40,12 +40,19 @@ FILES = {
 
 def main() -> None:
     """Play, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("arms", nargs="*", metavar="ARM", help="only these; nothing is written")
+    parser.add_argument("--folder", type=Path, default=Path("runs/rival-memories"))
+    options = parser.parse_args()
     began = time.monotonic()
     overrides = ["experiment=embedded"]
     tree: Any = OmegaConf.to_container(compose("run", overrides), resolve=True)
     rivals = {name: {"agent": agent} for name, agent in tree["rivals"].items()}
     arms = {name: read_arm(arm, name) for name, arm in {**BASE, **rivals, **FILES}.items()}
-    chosen = {name: arm for name, arm in arms.items() if name in ("base", *(sys.argv[1:] or arms))}
+    for name in options.arms:
+        if name not in arms:
+            parser.error(no_such("ARM", name, arms))
+    chosen = {name: arm for name, arm in arms.items() if name in ("base", *(options.arms or arms))}
     template = spec_from(compose("config", [*overrides, "rollout.workers=0"]))
     stage = Stage(template, None)
     adapter, path = find_adapter("shipped")
@@ -57,12 +64,12 @@ def main() -> None:
     played: dict[str, dict[int, Played]] = {}
     for arm_name, arm in chosen.items():
         specialist = shipped if arm.memory == "champion" else None
-        folder = FOLDER / arm_name.replace(" ", "-").replace(",", "")
+        folder = options.folder / arm_name.replace(" ", "-").replace(",", "")
         found = stage.play(folder, arm, specialist, seeds, arm_name)
         played[arm_name] = {-1: found}
         print(f"{arm_name}: {sum(found.progressions.values()) / len(seeds):.3f}", flush=True)
-        results = [arm_result(name, played, FOLDER) for name in played]
-        if not sys.argv[1:]:
+        results = [arm_result(name, played, options.folder) for name in played]
+        if not options.arms:
             write(results, arms, seeds, time.monotonic() - began)
     Console(width=120).print(arms_table("concentration: progression", results, 1))
 
