@@ -34,6 +34,8 @@ from automem.suggest import did_you_mean, no_such
 
 SCAFFOLD = "scaffold"
 """A folder of the tree and a plain key: its entries are scaffolds, not options of a Hydra group."""
+_NAMES = {"proficiency": (SCAFFOLD, "selector")}
+"""Trees in which more keys hold a name: a proficiency loop's recipes look the selector up."""
 
 
 def conf_dir() -> Path:
@@ -94,15 +96,18 @@ def compose(
     parsed = parse_overrides(overrides)
     options = groups(config_dir)
     _check_group_options(parsed, options)
-    choices = [item for item in parsed if item.get_key_element() in options]
+    names = _NAMES.get(config_name, (SCAFFOLD,))
+    groups_here = set(options) - set(names)
+    choices = [item for item in parsed if item.get_key_element() in groups_here]
     choices += _own_preset(config_name, choices, options)
-    values = [item for item in parsed if item.get_key_element() not in options]
+    values = [item for item in parsed if item.get_key_element() not in groups_here]
     with _hydra_errors():
-        _check_values(values, _load(config_name, choices, config_dir), options)
-        plain = [item for item in values if not _is_scaffold(item)]
+        _check_values(values, _load(config_name, choices, config_dir), options, config_name)
+        plain = [item for item in values if item.key_or_group not in names]
         config = _load(config_name, [*choices, *plain], config_dir)
-        for item in filter(_is_scaffold, values):
-            config[SCAFFOLD] = item.value()
+        for item in values:
+            if item.key_or_group in names:
+                config[item.key_or_group] = item.value()
         if key := next(filter(partial(_is_missing, config), keys_of(config)), None):
             raise UsageError(f"{key} has to be given: add {key}=...")
         OmegaConf.set_struct(config, True)
@@ -165,10 +170,6 @@ def _is_missing(config: DictConfig, key: str) -> bool:
     return OmegaConf.is_missing(node, name)
 
 
-def _is_scaffold(override: Override) -> bool:
-    return override.key_or_group == SCAFFOLD
-
-
 def _load(config_name: str, overrides: list[Override], config_dir: Path | str | None) -> DictConfig:
     """Hydra's composition over our search path.
 
@@ -204,7 +205,10 @@ def _check_group_options(parsed: list[Override], options: dict[str, list[str]]) 
             raise UsageError(no_such(group, str(item.value()), options[group]))
 
 
-def _check_values(values: list[Override], base: DictConfig, options: dict[str, list[str]]) -> None:
+def _check_values(
+    values: list[Override], base: DictConfig, options: dict[str, list[str]], config_name: str
+) -> None:
+    command = "rollout" if config_name == "config" else config_name
     known = list(keys_of(base))
     for item in values:
         key = item.key_or_group
@@ -213,7 +217,7 @@ def _check_values(values: list[Override], base: DictConfig, options: dict[str, l
         if key not in known:
             guess = did_you_mean(key, [*known, *options]) or "."
             raise UsageError(
-                f"unknown key {key!r}{guess} `automem rollout --show` prints every key"
+                f"unknown key {key!r}{guess} `automem {command} --show` prints every key"
             )
         if key not in CHECKS:
             _check_kind(key, item.value(), OmegaConf.select(base, key, throw_on_missing=False))
@@ -293,6 +297,7 @@ CHECKS: dict[str, Check] = {
     "rollout.episodes": _whole(1, is_optional=True),
     "rollout.max_steps": _whole(1, is_optional=True),
     "rollout.workers": _whole(0),
+    "rollout.worker_cpus": _number(0.0),
     "rollout.sessions_per_worker": _whole(1),
     "engine.base_url": Check(
         lambda value: value is None or str(value).startswith(("http://", "https://")),

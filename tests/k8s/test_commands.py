@@ -80,6 +80,37 @@ def test_training_on_object_storage_keeps_its_checkpoints_there_and_goes_to_its_
     assert scaling.labels == {"automem/role": "learner"}
 
 
+ENGINES = {"engine": {"enabled": True}}
+PLACED: dict[str, tuple[Object, bool]] = {
+    "both groups": ({"groups": ENGINES}, True),
+    "engines alone": ({"groups": {**ENGINES, "rollout": {"enabled": False}}}, False),
+    "rollouts alone": ({}, False),
+    "an own cluster with both": (
+        {"groups": ENGINES, "runs": [{**RUN, "ownCluster": True, "groups": ["rollout", "engine"]}]},
+        True,
+    ),
+    "an own cluster with all": ({"groups": ENGINES, "runs": [{**RUN, "ownCluster": True}]}, True),
+    "an own cluster of engines": (
+        {"groups": ENGINES, "runs": [{**RUN, "ownCluster": True, "groups": ["engine"]}]},
+        False,
+    ),
+    "an own cluster of rollouts": (
+        {"groups": ENGINES, "runs": [{**RUN, "ownCluster": True, "groups": ["rollout"]}]},
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PLACED)
+def test_parts_go_to_their_nodes_where_there_are_nodes_for_each(case: str) -> None:
+    values, is_placed = PLACED[case]
+    [words] = command_lines(render({"runs": [RUN], **values})).values()
+    assert ("placement=cluster" in words) is is_placed
+    config = composed(words)
+    assert (config.placement.name == "cluster") is is_placed
+    assert config.engine.get("num_cpus", 0) == (0 if is_placed else 0.5)
+
+
 @pytest.mark.parametrize("command", RUN_COMMANDS)
 def test_every_command_that_a_run_may_name_is_there_and_takes_the_charts_keys(command: str) -> None:
     assert command in COMMANDS
@@ -150,14 +181,22 @@ def stage(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(stage: Path, name: str) -> subprocess.CompletedProcess[str]:
-    environment = {
+def environment(stage: Path, wait_s: int) -> dict[str, str]:
+    return {
         **os.environ,
         "AUTOMEM_RUNS": str(stage / "runs"),
+        "AUTOMEM_RUNS_WAIT_S": str(wait_s),
         "PATH": f"{stage / 'bin'}:{os.environ['PATH']}",
     }
+
+
+def start(stage: Path, name: str, wait_s: int = 0) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", str(RUNNER), name], env=environment, capture_output=True, text=True, timeout=30
+        ["bash", str(RUNNER), name],
+        env=environment(stage, wait_s),
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
 
 
@@ -191,6 +230,25 @@ def test_a_rollout_that_was_begun_is_resumed(stage: Path) -> None:
 
 
 def test_a_run_that_is_not_there_is_an_error_in_words(stage: Path) -> None:
-    done = start(stage, "missing")
+    done = start(stage, "missing", wait_s=1)
     assert done.returncode == 2
-    assert re.search("there is no run at .*missing", done.stderr)
+    assert re.search("waiting for it, up to 1 s\n.*there is no run at .*missing", done.stderr)
+
+
+def test_a_run_that_reaches_the_head_late_is_waited_for(stage: Path) -> None:
+    with subprocess.Popen(
+        ["bash", str(RUNNER), "late"],
+        env=environment(stage, wait_s=60),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        whole = stage / "whole"  # kubelet shows a file whole or not at all
+        whole.write_text("rollout\nenv=crafter\n")
+        whole.rename(stage / "runs" / "late")
+        printed, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "late is not there yet" in said
+    assert printed.splitlines() == ["rollout", "env=crafter"]

@@ -2,16 +2,20 @@
 
 import json
 import re
+from math import ceil
 
 import pytest
 from support.chart_settings import API_SERVER, GPUS, RUN, SERVICE, TOGGLES
 from support.rendered_chart import (
     CHART,
+    NAMESPACE,
     RELEASE,
     Object,
     Refused,
+    check_schema,
     cluster_specs,
     default_values,
+    example_values,
     notes,
     of_kind,
     pod_templates,
@@ -27,14 +31,111 @@ def test_budgets_select_the_pods_that_they_are_for() -> None:
     budgets = of_kind(objects, "PodDisruptionBudget")
     assert {one["metadata"]["name"] for one in budgets} == {
         "automem-main-head",
-        "automem-main-engine",
         "automem-main-learner",
         "automem-service-head",
-        "automem-service-engine",
     }
     for budget in budgets:
         chosen = budget["spec"]["selector"]["matchLabels"]
         assert sum(chosen.items() <= one.items() for one in labels) == 1
+
+
+def budgets_of(values: Object) -> dict[str, Object]:
+    """What every disruption budget says, by its name's end."""
+    return {
+        one["metadata"]["name"].removeprefix(f"{RELEASE}-main-"): {
+            key: value for key, value in one["spec"].items() if key != "selector"
+        }
+        for one in of_kind(render(values), "PodDisruptionBudget")
+    }
+
+
+def test_budgets_are_whole_numbers_of_pods_that_stay() -> None:
+    learners = {"enabled": True, "replicas": 2, "maxReplicas": 3}
+    engines = {"enabled": True, "replicas": 4, "maxReplicas": 4, "minAvailable": 3}
+    assert budgets_of({"groups": {"learner": learners, "engine": engines}}) == {
+        "head": {"minAvailable": 1},
+        "engine": {"minAvailable": 3},
+        "learner": {"minAvailable": 3},  # none of them, however many there are
+    }
+    assert budgets_of({"head": {"minAvailable": None}}) == {}
+
+
+def kubernetes_auth(**account: object) -> list[Object]:
+    return render(
+        {"auth": {"kubernetes": True}, "network": API_SERVER, "serviceAccount": dict(account)}
+    )
+
+
+@pytest.mark.parametrize("account", [{}, {"create": False, "name": "mine"}])
+def test_rays_account_may_ask_kubernetes_about_tokens_and_enter_its_own_cluster(
+    account: Object,
+) -> None:
+    objects = kubernetes_auth(**account)
+    rules = {
+        kind: [rule for one in of_kind(objects, kind) for rule in one["rules"]]
+        for kind in ("ClusterRole", "Role")
+    }
+    assert rules["ClusterRole"] == [
+        {
+            "apiGroups": ["authentication.k8s.io"],
+            "resources": ["tokenreviews"],
+            "verbs": ["create"],
+        },
+        {
+            "apiGroups": ["authorization.k8s.io"],
+            "resources": ["subjectaccessreviews"],
+            "verbs": ["create"],
+        },
+    ]
+    [cluster] = of_kind(objects, "RayCluster")
+    assert rules["Role"] == [
+        {
+            "apiGroups": ["ray.io"],
+            "resources": ["rayclusters"],
+            "resourceNames": [cluster["metadata"]["name"]],
+            "verbs": ["ray:write"],
+        }
+    ]
+    roles = {
+        (one["kind"], one["metadata"]["name"])
+        for kind in ("ClusterRole", "Role")
+        for one in of_kind(objects, kind)
+    }
+    bindings = of_kind(objects, "ClusterRoleBinding") + of_kind(objects, "RoleBinding")
+    assert {(one["roleRef"]["kind"], one["roleRef"]["name"]) for one in bindings} == roles
+    name = account.get("name", RELEASE)
+    for binding in bindings:
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}
+        assert binding["subjects"] == [subject]
+    for where, template in pod_templates(objects):
+        assert template["spec"]["serviceAccountName"] == name, where
+        assert template["spec"]["automountServiceAccountToken"] is True, where
+
+
+def test_without_kubernetes_tokens_nobody_gets_rights_in_the_whole_cluster() -> None:
+    objects = render({"autoscaler": {"enabled": True}, "network": API_SERVER})
+    assert not of_kind(objects, "ClusterRole") + of_kind(objects, "ClusterRoleBinding")
+
+
+def test_the_autoscaled_workers_of_the_example_need_more_than_what_is_there() -> None:
+    """Ray's autoscaler counts reservations: workers that reserve nothing add no nodes."""
+    values = example_values("four-nodes-32-gpus")
+    group = values["groups"]["rollout"]
+    [run] = values["runs"]
+    given = dict(one.split("=", 1) for one in run["config"])
+    workers, cpus = int(given["rollout.workers"]), float(given["rollout.worker_cpus"])
+    per_pod = int(group["resources"]["cpu"])
+    assert values["autoscaler"]["enabled"]
+    assert workers * cpus > group["replicas"] * per_pod >= group["minReplicas"] * per_pod
+    assert workers <= group["maxReplicas"] * (per_pod // cpus)
+    text = (CHART / "examples" / "four-nodes-32-gpus.yaml").read_text()
+    assert f"# {workers} workers of {cpus:g} CPUs take five pods of {per_pod}, and two" in text
+    assert (ceil(workers / (per_pod // cpus)), group["replicas"]) == (5, 2)
+
+
+def test_the_smallest_example_serves_nothing_and_says_so() -> None:
+    assert not of_kind(render(example="laptop"), "RayService")
+    assert "served policy is off" in (CHART / "examples" / "laptop.yaml").read_text()
 
 
 def test_drivers_run_on_the_head_and_workers_elsewhere() -> None:
@@ -106,6 +207,21 @@ def test_the_notes_name_what_was_made() -> None:
     assert "<no value>" not in text
 
 
+def test_the_notes_name_the_namespace_in_every_command() -> None:
+    shared = notes({"runs": [RUN], "service": SERVICE})
+    own = notes({"auth": {"kubernetes": True}, "network": API_SERVER})
+    assert shared.count("kubectl ") > own.count("kubectl ") > 2
+    for text in (shared, own):
+        assert text.count("kubectl ") == text.count(f"kubectl -n {NAMESPACE} ")
+
+
+def test_the_notes_say_where_a_token_comes_from() -> None:
+    assert "get secret automem" in notes()
+    own = notes({"auth": {"kubernetes": True}, "network": API_SERVER})
+    assert "get secret" not in own, "KubeRay makes none then"
+    assert "create token" in own
+
+
 # What is refused
 
 REFUSED: dict[str, tuple[Object, str]] = {
@@ -116,6 +232,20 @@ REFUSED: dict[str, tuple[Object, str]] = {
     ),
     "root": ({"podSecurity": {"user": 0}}, "podSecurity.user"),
     "a secret in plain values": ({"env": {"WANDB_API_KEY": "abc"}}, "WANDB_API_KEY"),
+    "a password in plain values": ({"env": {"DB_PASS": "abc"}}, "DB_PASS"),
+    "a credential in plain values": ({"env": {"OPENAI_AUTH": "abc"}}, "OPENAI_AUTH"),
+    "a key in the store's address": (
+        {"storage": {"object": {"url": "s3://key:secret@bucket/a"}}},
+        "storage.object.url",
+    ),
+    "a share of pods that stay": (
+        {"groups": {"rollout": {"minAvailable": "50%"}}},
+        "groups.rollout.minAvailable",
+    ),
+    "more pods that stay than there are": (
+        {"groups": {"rollout": {"minAvailable": 5}}},
+        "say all",
+    ),
     "a secret given instead of named": (
         {"secrets": [{"env": "WANDB_API_KEY", "value": "abc"}]},
         "secrets.0",
@@ -159,6 +289,19 @@ REFUSED: dict[str, tuple[Object, str]] = {
         },
         "keeps its ledger",
     ),
+    "Kubernetes' tokens that nobody can check": ({"auth": {"kubernetes": True}}, "apiServer.cidrs"),
+    "Kubernetes' tokens and a shared one": (
+        {"auth": {"kubernetes": True, "secretName": "mine"}, "network": API_SERVER},
+        "auth.secretName",
+    ),
+    "Kubernetes' tokens for every pod there is": (
+        {
+            "auth": {"kubernetes": True},
+            "network": API_SERVER,
+            "serviceAccount": {"create": False},
+        },
+        "account for Ray's pods alone",
+    ),
     "Kubernetes' tokens for a run": ({"auth": {"kubernetes": True}, "runs": [RUN]}, "RayJob"),
     "Kueue with an autoscaler": (
         {"kueue": {"queue": "q"}, "autoscaler": {"enabled": True}, "network": API_SERVER},
@@ -183,6 +326,24 @@ def test_bad_values_are_refused_with_a_reason(case: str) -> None:
     values, reason = REFUSED[case]
     with pytest.raises(Refused, match=re.escape(reason)):
         render(values)
+
+
+@pytest.mark.parametrize("name", ["AUTHOR", "PASSES", "BYPASS", "RAY_AUTH_MODE", "OAUTHLIB"])
+def test_names_that_only_look_like_secrets_are_taken(name: str) -> None:
+    check_schema({"env": {name: "x"}})
+
+
+@pytest.mark.parametrize(
+    "url", ["", "s3://bucket", "s3://bucket/a@b/c", "gs://b/a", "file:///data"]
+)
+def test_addresses_of_stores_are_taken(url: str) -> None:
+    check_schema({"storage": {"object": {"url": url}}})
+
+
+def test_patterns_are_such_as_helms_own_engine_reads() -> None:
+    """Go's regular expressions know no looking ahead or behind."""
+    text = (CHART / "values.schema.json").read_text()
+    assert not re.search(r"\(\?(=|!|<=|<!)", text)
 
 
 TEMPLATES = "\n".join(path.read_text() for path in (CHART / "templates").iterdir())

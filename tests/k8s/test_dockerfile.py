@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -172,6 +174,28 @@ def test_a_wheel_with_all_four_packages_comes_of_what_is_copied(tmp_path: Path) 
     assert "automem_serving/cluster.py" in names
 
 
+def test_what_builds_the_wheel_is_pinned_with_all_that_it_needs() -> None:
+    [step] = [rest for word, rest in stages()["wheel"][1] if word == "RUN"]
+    install, build = step.split("&&")
+    assert "--no-deps -r /requirements/build.txt" in install
+    assert "pip wheel" in build
+    assert "--no-build-isolation" in build, "pip would fetch the newest backend"
+    pins = {}
+    for line in (REQUIREMENTS / "build.txt").read_text().splitlines():
+        pin = Requirement(line)
+        pins[canonicalize_name(pin.name)] = next(iter(pin.specifier)).version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = [Requirement(line) for line in project["build-system"]["requires"]]
+    assert needed
+    while needed:
+        one = needed.pop()
+        if one.marker is None or one.marker.evaluate({"extra": ""}):
+            name = canonicalize_name(one.name)
+            assert name in pins, f"{one} is not in build.txt"
+            assert one.specifier.contains(pins[name]), f"{one}, pinned {pins[name]}"
+            needed += [Requirement(line) for line in requires(name) or []]
+
+
 def test_the_links_name_commands_that_are_installed() -> None:
     links = re.findall(r"/opt/automem/bin/(\w+)", " ".join(rest for _, rest in lineage("cpu")))
     folder = Path(sys.executable).parent
@@ -182,12 +206,12 @@ def test_the_links_name_commands_that_are_installed() -> None:
 
 def test_the_requirement_files_that_are_installed_are_there() -> None:
     named = re.findall(r"-r /requirements/([\w.-]+)", DOCKERFILE.read_text())
-    assert set(named) == {"cpu.txt", "gpu.txt", "nethack.txt"}
+    assert set(named) == {"build.txt", "cpu.txt", "gpu.txt", "nethack.txt"}
     for name in named:
         assert (REQUIREMENTS / name).is_file()
 
 
-@pytest.mark.parametrize("name", ["cpu.txt", "gpu.txt", "nethack.txt"])
+@pytest.mark.parametrize("name", ["build.txt", "cpu.txt", "gpu.txt", "nethack.txt"])
 def test_every_requirement_is_pinned(name: str) -> None:
     lines = [line for line in (REQUIREMENTS / name).read_text().splitlines() if line[:1] not in "#"]
     assert lines
@@ -198,8 +222,6 @@ def test_every_requirement_is_pinned(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "extras"), [("cpu.txt", EXTRAS), ("gpu.txt", [*EXTRAS, "vllm"])])
 def test_the_pins_are_within_what_the_project_asks_for(name: str, extras: list[str]) -> None:
-    import tomllib
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = list(project["dependencies"])
     for extra in extras:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from support.rendered_chart import CHART, EXAMPLES, ROOT, default_values
 
+from automem.commands import jobs
 from automem.config import compose
 
 GPU = (ROOT / "docs" / "gpu.md").read_text()
@@ -152,6 +153,20 @@ def test_rollouts_that_are_submitted_by_hand_compose() -> None:
         _, command, *overrides = words[words.index("--") + 1 :]
         assert command == "rollout"
         compose("config", overrides)
+
+
+def test_charts_are_installed_from_repositories_that_the_page_adds() -> None:
+    added = {words[3] for words in commands(CLUSTER, "helm") if words[1:3] == ["repo", "add"]}
+    installed = [words[3] for words in commands(CLUSTER, "helm") if words[1] == "install"]
+    foreign = {name.split("/")[0] for name in installed if not (ROOT / name).exists()}
+    assert foreign
+    assert foreign <= added
+
+
+def test_submitting_follows_and_fetching_is_a_command_of_its_own() -> None:
+    assert "fetches results" not in CLUSTER
+    assert "`automem jobs fetch ID`" in CLUSTER
+    assert "fetch" in jobs.ACTIONS
 
 
 def test_files_that_the_pages_name_are_there() -> None:

@@ -145,6 +145,18 @@ def test_the_autoscaler_alone_speaks_to_the_kubernetes_api() -> None:
     }
 
 
+def test_with_kubernetes_tokens_every_pod_of_ray_reaches_the_kubernetes_api() -> None:
+    values = {"auth": {"kubernetes": True}, "network": API_SERVER}
+    wanted = {
+        "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}],
+        "ports": [{"protocol": "TCP", "port": 6443}],
+    }
+    everyone = policy(render(values), "main")  # the policy of all pods but the submitter
+    assert "app.kubernetes.io/component" not in everyone["podSelector"]["matchLabels"]
+    assert wanted in everyone["egress"]
+    assert wanted not in policy(render(), "main")["egress"]
+
+
 OPTIONS = """
 import json
 from ray.scripts.scripts import drain_node, start

@@ -35,7 +35,7 @@ TOGGLES: dict[str, dict[str, Any]] = {
         "runs": [RUN],
     },
     "own token": {"auth": {"secretName": "ray-token"}},
-    "Kubernetes decides who may": {"auth": {"kubernetes": True}},
+    "Kubernetes decides who may": {"auth": {"kubernetes": True}, "network": API_SERVER},
     "no token": {"auth": {"mode": "disabled"}, "runs": [RUN]},
     "TLS": {"tls": True},
     "no network policies": {"network": {"enabled": False}, "service": SERVICE},
@@ -73,7 +73,7 @@ TOGGLES: dict[str, dict[str, Any]] = {
             "rollout": {
                 "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
                 "rayStartParams": {"object-store-memory": "1000000000"},
-                "maxUnavailable": "50%",
+                "minAvailable": 1,
             }
         },
         "image": {"pullSecrets": ["registry"]},

@@ -7,6 +7,15 @@
 {{- if and $values.auth.kubernetes (or $values.runs $values.service.enabled) -}}
 {{- fail "auth.kubernetes works for the cluster alone: KubeRay has it for no RayJob and no RayService; empty `runs` and set service.enabled=false, or use tokens" -}}
 {{- end -}}
+{{- if and $values.auth.kubernetes (or (ne $values.auth.mode "token") $values.auth.secretName) -}}
+{{- fail "auth.kubernetes goes with auth.mode=token and an empty auth.secretName: the tokens are Kubernetes' own" -}}
+{{- end -}}
+{{- if and $values.auth.kubernetes (not (or $values.serviceAccount.create $values.serviceAccount.name)) -}}
+{{- fail "auth.kubernetes needs an account for Ray's pods alone, since whatever runs under it may enter: serviceAccount.create=true, or serviceAccount.name" -}}
+{{- end -}}
+{{- if and $values.auth.kubernetes $values.network.enabled (not $values.network.apiServer.cidrs) -}}
+{{- fail "auth.kubernetes needs network.apiServer.cidrs: every pod of Ray asks the Kubernetes API about each token, at the addresses that `kubectl get endpoints kubernetes` shows" -}}
+{{- end -}}
 {{- if and $values.autoscaler.enabled $values.network.enabled (not $values.network.apiServer.cidrs) -}}
 {{- fail "autoscaler.enabled needs network.apiServer.cidrs: the autoscaler speaks to the Kubernetes API, whose addresses `kubectl get endpoints kubernetes` shows" -}}
 {{- end -}}
@@ -57,6 +66,12 @@
 {{- range $name, $group := $values.groups -}}
 {{- if or (gt (int $group.minReplicas) (int $group.replicas)) (gt (int $group.replicas) (int $group.maxReplicas)) -}}
 {{- fail (printf "groups.%s: replicas must lie between minReplicas and maxReplicas, got %v <= %v <= %v" $name $group.minReplicas $group.replicas $group.maxReplicas) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $group := $values.groups -}}
+{{- $wanted := $group.minAvailable -}}
+{{- if and $wanted (ne (toString $wanted) "all") (gt (int $wanted) (int $group.maxReplicas)) -}}
+{{- fail (printf "groups.%s: minAvailable is %v of %v pods at most: say all if none may be evicted" $name $wanted $group.maxReplicas) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $group := $values.groups -}}

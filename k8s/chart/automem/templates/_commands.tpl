@@ -37,12 +37,14 @@ storage.url={{ trimSuffix "/" $values.storage.object.url }}
 {{- end }}
 {{- end -}}
 
-{{/* Whether a run's cluster has nodes of their own for engines; elsewhere an engine takes half a
-processor, so that it is not put on the head. Takes (dict "root" $ "run" {...}). */}}
+{{/* Whether a run's cluster has nodes for engines and others for episodes, as placement=cluster asks
+for both; elsewhere an engine takes half a processor, so that it is not put on the head. Takes
+(dict "root" $ "run" {...}). */}}
 {{- define "automem.hasEngines" -}}
 {{- $isOwn := or .run.ownCluster (not .root.Values.cluster.enabled) -}}
-{{- $groups := ternary .run.groups list (and $isOwn (not (empty .run.groups))) -}}
-{{- if and .root.Values.groups.engine.enabled (or (empty $groups) (has "engine" $groups)) -}}
+{{- $groups := and $isOwn .run.groups | default (list "engine" "rollout") -}}
+{{- $all := .root.Values.groups -}}
+{{- if and $all.engine.enabled $all.rollout.enabled (has "engine" $groups) (has "rollout" $groups) -}}
 yes
 {{- end -}}
 {{- end -}}

@@ -9,6 +9,16 @@
 {{- end }}
 {{- end -}}
 
+{{- define "automem.apiServerEgress" -}}
+{{- $apiServer := .Values.network.apiServer -}}
+- to: # the Kubernetes API
+    {{- range $apiServer.cidrs }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+  ports:
+    - {protocol: TCP, port: {{ $apiServer.port }}}
+{{- end -}}
+
 {{- define "automem.dnsEgress" -}}
 {{- $dns := .Values.network.dns -}}
 - to:

@@ -101,11 +101,8 @@ metadata:
     {{- include "automem.selector" . | nindent 4 }}
 spec:
   serviceAccountName: {{ include "automem.serviceAccount" .root }}
-  {{- if and $isHead $values.autoscaler.enabled }}
-  automountServiceAccountToken: true # the autoscaler's
-  {{- else }}
-  automountServiceAccountToken: {{ $values.auth.kubernetes }}
-  {{- end }}
+  # With it the head's autoscaler changes the number of workers, and Ray checks Kubernetes' tokens.
+  automountServiceAccountToken: {{ or $values.auth.kubernetes (and $isHead $values.autoscaler.enabled) }}
   enableServiceLinks: false
   {{- with $values.image.pullSecrets }}
   imagePullSecrets:
