@@ -1,6 +1,8 @@
 """Retention: what goes, and above all what stays."""
 
 import json
+import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,28 @@ def test_a_run_with_episodes_left_or_being_played_stays(tmp_path: Path) -> None:
         assert cli.main(["gc", "runs", "--level", "runs", "--yes"]) == 0
     assert left.exists()
     assert owned.exists()
+
+
+@pytest.mark.parametrize("stands", ["at work", "stopped", "begun again", "both loops, half way"])
+def test_runs_of_a_loop_stay_until_it_has_come_to_its_results(tmp_path: Path, stands: str) -> None:
+    """`automem proficiency` learns from journals of rollouts far below its folder."""
+    loop = tmp_path / "runs/loop"
+    run_dir = played(loop / "seed-0/round-1/collect")
+    (loop / "config.yaml").write_text("rivals: {}\n" if "both" in stands else "trainer: {}\n")
+    (loop / "seed-0/ledger.jsonl").touch()
+    if stands != "stopped":
+        (loop / "results.json").touch()
+    if stands == "begun again":
+        os.utime(loop / "results.json", (1, 1))
+    words = ["gc", "runs/loop/seed-0", "--level", "runs", "--yes"]
+    with locked(loop) if stands == "at work" else nullcontext():
+        assert cli.main(words) == 0
+        assert journals(run_dir)
+    os.utime(loop / "seed-0/ledger.jsonl", (1, 1))
+    for name in ("results.json", "results-of-both.json"):
+        (loop / name).touch()
+    assert cli.main(words) == 0
+    assert not run_dir.exists()
 
 
 def test_stored_runs_lose_their_segments_and_can_still_be_fetched(tmp_path: Path) -> None:

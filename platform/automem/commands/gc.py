@@ -2,10 +2,11 @@
 or a policy version needs stays.
 
 Promise: nothing is removed without `--yes`; before that the command says what it would remove and
-how much that is. Never touched: a run that is being played, one with episodes left to play, a
-stored loop whose command has not ended well, its runs included, and in the default level everything
-but journals and leases of finished episodes (their Parquet tables hold the same events) and what a
-stored loop's manifest names no more. Not covered: the registry's versions, which are immutable.
+how much that is. Never touched: a run that is being played, one with episodes left to play, the
+runs of a loop that is at work or has not come to its results, here or stored, and in the default
+level everything but journals and leases of finished episodes (their Parquet tables hold the same
+events) and what a stored loop's manifest names no more. Not covered: the registry's versions, which
+are immutable.
 """
 
 import fcntl
@@ -15,15 +16,22 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from omegaconf import OmegaConf
 from rich import box
 from rich.table import Table
 
 from automem.commands.arguments import Parser
-from automem.commands.play import shortest
+from automem.commands.play import CONFIG_FILE, shortest
+from automem.commands.run import MARK as RIVALS
 from automem.commands.table import wide_console
 from automem.errors import UsageError
+from automem.loops.experiment import RESULTS
+from automem.loops.ledger import LEDGER
+from automem.loops.lineage import LINEAGE
+from automem.loops.run_results import RESULTS as RESULTS_OF_BOTH
 from automem.loops.stored_loop import loops_below, rollouts_of
 from automem.rollout.chain import JOURNAL_FOLDER
 from automem.rollout.finish import DONE_FILE
@@ -99,9 +107,10 @@ def in_folder(folder: Path, level: str) -> Iterator[Find]:
     """What the runs below a folder could spare; UsageError where the folder is none."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder")
-    runs = sorted(path.parent for path in folder.glob(f"**/{RUN_FILE}"))
+    needs_runs = cache(_needs_runs)
+    runs = sorted(path.parent for path in folder.resolve().glob(f"**/{RUN_FILE}"))
     for run_dir in runs:
-        if is_played(run_dir) or _left(run_dir):
+        if is_played(run_dir) or _left(run_dir) or any(map(needs_runs, run_dir.parents)):
             continue
         age_s = time.time() - (run_dir / RUN_FILE).stat().st_mtime
         if level == "runs":
@@ -175,6 +184,20 @@ def is_played(run_dir: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _needs_runs(folder: Path) -> bool:
+    """Whether this is the folder of a loop, at work or to be gone on with."""
+    config = folder / CONFIG_FILE
+    if not config.exists() or (folder / RUN_FILE).exists():
+        return False
+    is_both = RIVALS in OmegaConf.load(config)
+    results = folder / (RESULTS_OF_BOTH if is_both else RESULTS)
+    if is_played(folder) or not results.exists():
+        return True
+    books = [*folder.rglob(LEDGER), *folder.glob(LINEAGE)]
+    written = results.stat().st_mtime
+    return any(path.stat().st_mtime > written for path in books)  # another round was begun
 
 
 def _left(run_dir: Path) -> bool:

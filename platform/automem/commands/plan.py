@@ -73,6 +73,8 @@ def _engine(engine: dict[str, Any]) -> EngineSpec:
 def storage_url(config: DictConfig) -> str:
     """Where runs are stored, or nothing; UsageError where the place cannot be used."""
     url = str(OmegaConf.select(config, "storage.url") or "")
+    if url and "://" not in url:  # the run may be gone on with from another folder
+        url = str(Path(url).expanduser().resolve())
     return Store(url).url if url else ""
 
 

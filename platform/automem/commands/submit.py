@@ -10,6 +10,8 @@ import os
 import shlex
 import sys
 import uuid
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 from automem.checkout import is_checkout
@@ -27,6 +29,11 @@ EXAMPLES = [
 ]
 STORAGE = "automem_storage"
 """Metadata of a job: where its runs are stored."""
+
+
+COMPOSED = ("proficiency", "evolve", "run", "metamemory", "audit")
+"""Commands whose `--show` composes the configuration and plays nothing."""
+IN_ITS_FOLDER = ("evolve", "run", "metamemory", "audit")
 
 
 def main(argv: list[str]) -> int:
@@ -50,7 +57,7 @@ def main(argv: list[str]) -> int:
     arguments = options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
     _check(options.command, arguments)
     variables = _variables(options.env)
-    place = _storage(arguments, variables)
+    place = _storage(options.command, arguments, variables)
     job = options.id or f"automem-{options.command}-{uuid.uuid4().hex[:8]}"
     folder = _working_dir(options.working_dir)
     jobs = Jobs(options.address)
@@ -63,7 +70,12 @@ def main(argv: list[str]) -> int:
         cpus=options.cpus,
     )
     print(f"job:     {job} at {jobs.address}", file=sys.stderr)
-    if not place and options.command in ("rollout", "proficiency", "resume"):
+    if options.command in IN_ITS_FOLDER:
+        say_error(
+            f"automem {options.command} keeps everything in its folder on the cluster, and only "
+            "its games in a store: give it a run.dir on a volume, or it goes with the job"
+        )
+    elif not place and options.command in ("rollout", "proficiency", "resume"):
         say_error(
             "storage.url is not set: what the job writes stays in its folder on the cluster, and "
             "goes with it"
@@ -94,11 +106,16 @@ def follow(jobs: Jobs, job: str) -> int:
 
 def _check(command: str, arguments: list[str]) -> None:
     """The command exists, and says no to what it can refuse without playing."""
-    load(command)
-    if command == "rollout" and not {"-h", "--help"} & set(arguments):
+    call = load(command)
+    if {"-h", "--help"} & set(arguments):
+        return
+    if command == "rollout":
         from automem.commands.rollout import points_of
 
         points_of(arguments)
+    elif command in COMPOSED:
+        with redirect_stdout(StringIO()):
+            call([*arguments, "--show"])
 
 
 def _variables(given: list[str]) -> dict[str, str]:
@@ -114,8 +131,13 @@ def _variables(given: list[str]) -> dict[str, str]:
     return found
 
 
-def _storage(arguments: list[str], variables: dict[str, str]) -> str:
+def _storage(command: str, arguments: list[str], variables: dict[str, str]) -> str:
     """Where the job will store its runs, as far as its arguments tell."""
+    if command == "resume":
+        for word in arguments:
+            place, runs, _ = word.rpartition("/runs/")
+            if "://" in word and runs:
+                return place
     for word in reversed(arguments):
         if word.startswith("storage.url="):
             return word.partition("=")[2].strip("'\"")

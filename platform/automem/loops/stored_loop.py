@@ -205,7 +205,7 @@ def rollouts_of(loop: Store, manifest: Manifest) -> set[str]:
 
 def is_loop(url: str) -> bool:
     """Whether this is the place of a loop, and not of a run."""
-    return f"/{LOOPS}/" in url
+    return url.rstrip("/").split("/")[-2:-1] == [LOOPS]
 
 
 def fetch_loop(url: str, folder: Path) -> int:
