@@ -10,7 +10,7 @@ import pytest
 
 from automem import cli
 from automem.commands import completion
-from automem.commands.rollout import expand
+from automem.commands.sweep import expand
 from automem.config import groups
 from automem.errors import UsageError
 

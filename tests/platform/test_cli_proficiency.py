@@ -1,5 +1,6 @@
 """`automem proficiency`: mistakes are told before anything is played; the rest is a real loop."""
 
+import csv
 import fcntl
 import json
 import shutil
@@ -178,6 +179,47 @@ def test_a_loop_ends_with_one_table_and_the_same_folder_goes_on_for_nothing(
     assert (whole / "seed-0" / "ledger.jsonl").read_bytes() == ledger
 
 
+def test_a_sweep_over_loops_ends_in_one_table_and_the_same_command_goes_on(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["proficiency", "-m", *small, "run.dir=sweep", "selector=provenance,outcome"]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr().out
+    for number, name in enumerate(("selector=provenance", "selector=outcome")):
+        assert f"00{number} {name}" in printed
+        assert name.replace("=", ": ") in (tmp_path / f"sweep/00{number}/config.yaml").read_text()
+    assert "automem compare sweep" in printed
+    assert (tmp_path / "sweep/comparison.html").stat().st_size > 1000
+    played = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("journal/*.jsonl")}
+    assert cli.main(words) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("journal/*.jsonl")} == played
+
+    capsys.readouterr()
+    assert cli.main(["compare", "sweep", "--csv", "table.csv"]) == 0
+    arms = json.loads((tmp_path / "sweep/001/results.json").read_text())["arms"]
+    [reached] = [arm["mean"] for arm in arms if arm["name"] == "specialist"]
+    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert [row["run"] for row in rows] == ["selector=provenance", "selector=outcome"]
+    assert float(rows[1]["progression"]) == pytest.approx(reached, abs=5e-4)
+    assert rows[1]["pairs"] == "2"
+    assert cli.main(["compare", "sweep", "--arm", "bas"]) == cli.USAGE
+    assert "did you mean 'base'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("selector=provenance,outcom", "did you mean 'outcome'"),
+        ("rounds=1,3", "raise gate.confirmations"),
+        ("sweep=optuna", "sweep=local or sweep=ray"),
+    ],
+)
+def test_a_sweep_with_a_wrong_point_is_told_before_anything_is_played(
+    word: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told in refused(capsys, "-m", word)
+
+
 def test_the_same_command_on_another_machine_fetches_the_loop_and_repeats_nothing(
     small: list[str],
     tmp_path: Path,
@@ -192,7 +234,7 @@ def test_the_same_command_on_another_machine_fetches_the_loop_and_repeats_nothin
     capsys.readouterr()
     monkeypatch.setattr(SkilledEngine, "generate", None)  # nobody is asked anything again
     assert cli.main(["proficiency", *words]) == 0
-    assert "fetched store/loops/mine, and going on with it" in capsys.readouterr().out
+    assert f"fetched {tmp_path}/store/loops/mine, and going on with it" in capsys.readouterr().out
     assert (tmp_path / "mine" / "seed-0" / "ledger.jsonl").read_bytes() == ledger
     assert {path.name for path in (tmp_path / "mine").rglob("episodes/*")} <= played
 

@@ -1,4 +1,5 @@
 """`automem compare`: runs, or a whole sweep, beside one another: one table and one drawing.
+Of a loop it is one arm that is compared, over the games of all its training seeds.
 
 Promise: what differs between the runs' configurations is what names them; differences are paired by
 world and seed over the seeds that both have finished, with a bootstrap interval, and the table says
@@ -7,6 +8,7 @@ chance, and a run with pending episodes is marked.
 """
 
 import csv
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +23,12 @@ from automem.commands.arguments import Parser
 from automem.commands.play import CONFIG_FILE, shortest
 from automem.commands.table import interval, number, wide_console
 from automem.errors import UsageError
+from automem.loops.experiment import RESULTS
+from automem.loops.run_results import RESULTS as RESULTS_OF_BOTH
 from automem.report import write_report
 from automem.report_parts.gather import Arm
+from automem.rollout.run_dir import RUN_FILE
+from automem.suggest import no_such
 from automem.trace.statistics import Estimate, paired_difference
 from automem.trace.summary import episode_rows, finished_episodes, per_seed, write_summary
 
@@ -32,6 +38,8 @@ EXAMPLES = [
     "automem compare SWEEP --metric redundant_writes --csv table.csv",
 ]
 PAGE = "comparison.html"
+ARMS = ("specialist", "evolved + trained", "evolved")
+"""Which arm of a loop is compared: the first of these that it has."""
 SAME_ANYWAY = ("run.dir", "sweep", "storage", "tracker")
 """Keys that do not decide what is played."""
 COLUMNS = ("value", "95 % interval", "episodes", "minus first", "95 % interval", "pairs")
@@ -57,15 +65,16 @@ def main(argv: list[str]) -> int:
     parser = Parser("compare", "Runs beside one another: a table and a drawing.", EXAMPLES)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, or of sweeps")
     parser.add_argument("--metric", default="progression", help="a column of `episodes`")
+    parser.add_argument("--arm", metavar="NAME", help=f"of loops; default: {', '.join(ARMS)}")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table there, too")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"where {PAGE} goes")
     options = parser.parse_args(argv)
     folders = run_folders(options.runs)
-    entries = compare(folders, options.metric)
+    entries = compare(folders, options.metric, options.arm)
     _print(entries, options.metric)
     if options.csv:
         _write_csv(entries, options.metric, options.csv)
-    page = write_comparison(folders, options.out or _common(options.runs, folders))
+    page = write_comparison(folders, options.out or _common(options.runs, folders), options.arm)
     print(f"written: {shlex.quote(str(shortest(page)))}")
     return 0
 
@@ -76,14 +85,15 @@ def run_folders(named: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for text in named:
         folder = Path(text).expanduser().resolve()
-        if (folder / "tables").is_dir():
+        if has_figures(folder) or (folder / RUN_FILE).exists():
             found.append(folder)
             continue
-        below = sorted(path.parent for path in folder.glob("*/tables"))
+        below = sorted(path.parent for path in folder.glob(f"*/{RUN_FILE}"))
+        below += sorted(path.parent for path in folder.glob("*/results*.json") if arms_in(path))
         if not below:
             raise UsageError(
-                f"{text}: expected the folder of a run, or of a sweep with runs that have finished "
-                "episodes"
+                f"{text}: expected the folder of a run or of a loop with results, or of a sweep of "
+                "such"
             )
         found.extend(below)
     found = list(dict.fromkeys(found))
@@ -94,18 +104,48 @@ def run_folders(named: Sequence[str]) -> list[Path]:
     return found
 
 
-def compare(folders: Sequence[Path], metric: str = "progression") -> list[Entry]:
+def has_figures(folder: Path) -> bool:
+    """Whether this is a run with finished episodes, or a loop with a table of arms."""
+    results = (folder / name for name in (RESULTS, RESULTS_OF_BOTH))
+    return (folder / "tables").is_dir() or any(map(arms_in, results))
+
+
+def arms_in(results: Path) -> dict[str, list[Path]]:
+    """The arms of a loop's table and the runs of each; nothing where it has none."""
+    try:
+        arms = json.loads(results.read_bytes()).get("arms")
+    except FileNotFoundError:
+        return {}
+    told = [arm for arm in arms or () if isinstance(arm, dict) and arm.get("runs")]
+    return {arm["name"]: [results.parent / run for run in arm["runs"]] for arm in told}
+
+
+def _runs_of(folder: Path, arm: str | None) -> list[Path]:
+    """The run itself; of a loop those of one arm. UsageError where there is none of that name."""
+    if (folder / RUN_FILE).exists():
+        return [folder]
+    arms = arms_in(folder / RESULTS_OF_BOTH) or arms_in(folder / RESULTS)
+    name = arm or next((name for name in ARMS if name in arms), "")
+    if name not in arms:
+        raise UsageError(no_such("--arm", name, arms))
+    return arms[name]
+
+
+def compare(
+    folders: Sequence[Path], metric: str = "progression", arm: str | None = None
+) -> list[Entry]:
     """The runs with their figures; differences are to the first."""
     names = names_of(folders)
-    values = [_values(folder, metric) for folder in folders]
+    runs = [_runs_of(folder, arm) for folder in folders]
+    values = [_values(each, metric) for each in runs]
     entries = []
-    for folder, name, found in zip(folders, names, values, strict=True):
+    for folder, name, ours, found in zip(folders, names, runs, values, strict=True):
         entries.append(
             Entry(
                 run_dir=folder,
                 name=name,
                 values=found,
-                summary=write_summary(folder),
+                summary=_counted([write_summary(run) for run in ours]),
                 metric=_estimate(found),
                 difference=None if found is values[0] else _difference(found, values[0]),
             )
@@ -125,22 +165,26 @@ def names_of(folders: Sequence[Path]) -> list[str]:
     return [f"{folder.name} {name}".strip() for folder, name in zip(folders, names, strict=True)]
 
 
-def write_comparison(folders: Sequence[Path], into: Path) -> Path:
-    """The drawing: every run as an arm of one page."""
-    arms = [Arm(name, path) for name, path in zip(names_of(folders), folders, strict=True)]
+def write_comparison(folders: Sequence[Path], into: Path, arm: str | None = None) -> Path:
+    """The drawing: every run as an arm of one page; of a loop the arm's first."""
+    named = zip(names_of(folders), (_runs_of(folder, arm)[0] for folder in folders), strict=True)
+    arms = [Arm(name, run) for name, run in named if (run / "tables").is_dir()]
     page = into / PAGE
     write_report(arms, title="AutoMem: runs compared", out=page)
     return page
 
 
-def _values(folder: Path, metric: str) -> dict[tuple[str, int], float]:
-    rows = episode_rows(folder, finished_episodes(folder))
-    if rows and metric not in rows[0]:
-        numeric = [key for key, value in rows[0].items() if isinstance(value, int | float)]
-        from automem.suggest import no_such
-
-        raise UsageError(no_such("metric", metric, numeric))
+def _values(runs: Sequence[Path], metric: str) -> dict[tuple[str, int], float]:
+    rows = [row for run in runs for row in episode_rows(run, finished_episodes(run))]
+    numeric = {key for row in rows for key, value in row.items() if isinstance(value, int | float)}
+    if rows and metric not in numeric:
+        raise UsageError(no_such("metric", metric, sorted(numeric)))
     return per_seed(rows, metric)
+
+
+def _counted(summaries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    keys = ("finished", "episodes", "pending", "failed")
+    return {key: sum(summary[key] for summary in summaries) for key in keys}
 
 
 def _estimate(values: Mapping[tuple[str, int], float]) -> Estimate:

@@ -20,14 +20,16 @@ from automem.cli import INTERRUPTED, PENDING, say_error
 from automem.commands.arguments import Parser
 from automem.commands.loop_config import begun_or_new, built, struct_of, teller, value_of
 from automem.commands.plan import RUNS, fresh_dir, spec_from
-from automem.commands.play import CONFIG_FILE, shortest
+from automem.commands.play import CONFIG_FILE, print_tracker, shortest
+from automem.commands.sweep_loops import play_loops
 from automem.commands.table import wide_console
+from automem.config import compose
 from automem.errors import InfrastructureError, UsageError
 from automem.loops.evolve import Evolution
 from automem.loops.evolve_final import LOOKS, FinalTable, Look
 from automem.loops.evolve_page import lineage_section
 from automem.loops.evolve_plan import Plan, Smoke
-from automem.loops.evolve_results import Results, results_of, write_results
+from automem.loops.evolve_results import Results, figures, results_of, write_results
 from automem.loops.evolve_stage import Arena
 from automem.loops.evolve_tree import print_node, print_table, spread, tree_text
 from automem.loops.gate import Rule
@@ -42,7 +44,7 @@ from automem.rollout.guarded_world import check_world
 from automem.rollout.ray_local import connected
 from automem.rollout.run_dir import RUN_FILE, locked
 from automem.rollout.spec import RolloutSpec
-from automem.tracker import Tracker, open_tracker
+from automem.tracker import Tracker, closing_tracker
 
 EXAMPLES = [
     "automem evolve experiment=embedded                      # the small game, no network",
@@ -66,8 +68,15 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="see below")
     parser.add_argument("--config-dir", metavar="DIR", help="your own tree, searched first")
+    parser.add_argument("-m", "--multirun", action="store_true", help="sweep: reviewer=a,b")
     parser.add_argument("--show", action="store_true", help="print the configuration and stop")
     options = parser.parse_intermixed_args(argv)
+    if options.multirun:
+        tree = options.config_dir
+        return play_loops(
+            "evolve", options.overrides, tree,
+            lambda words: Parts(compose("evolve", words, tree), tree).config, options.show,
+        )  # fmt: skip
     config = begun_or_new("evolve", MARK, options.overrides, options.config_dir)
     if options.show:
         print(OmegaConf.to_yaml(config, resolve=True), end="")
@@ -197,13 +206,14 @@ def run(parts: Parts, folder: Path) -> int:
             f"could ask for {most}, so the loop may end early"
         )
     plain: Any = OmegaConf.to_container(parts.config, resolve=True)
-    tracker = open_tracker(plain["tracker"], folder, plain)
-    results = play(parts, folder, say, tracker)
-    tracker.finish({"champion": results.champion, "confirmations": results.confirmations_used})
+    with closing_tracker(plain["tracker"], folder, plain) as tracker:
+        results = play(parts, folder, say, tracker)
+    tracker.finish(figures(results))
     print_table(results, wide_console())
     _report(folder, results)
     here = _quoted(folder)
     print(f"{results.seconds:.0f} s. Written: {here}/results.json, report.html, {LINEAGE}")
+    print_tracker(folder)
     print(f"next:    automem lineage {here}")
     if results.champion != results.nodes[0].id:
         best = Lineage(folder).folder(Lineage(folder).champion())

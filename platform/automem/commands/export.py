@@ -1,9 +1,11 @@
 """`automem export`: an adapter, or the base model with it merged in, as a folder that others load.
 
 Promise: what is written is a plain PEFT folder, or a plain transformers folder with its tokenizer,
-and a card (README.md) that says from what it was trained, on how much, and what was measured; a
-merged model's logits are compared with the adapter's on a few tokens before it is kept. Not
-covered: quantised formats; uploading (the folder is what a hub's own tool takes).
+and a card (README.md) that says from what it was trained, on how much, and what was measured: by
+the gate, as the ledger of its loop has it while the adapter lies in the loop's folder, else what
+the README beside it says; where neither is there, the card says so. A merged model's logits are
+compared with the adapter's on a few tokens before it is kept. Not covered: quantised formats;
+uploading (the folder is what a hub's own tool takes).
 """
 
 import json
@@ -16,8 +18,9 @@ from typing import Any
 
 from automem.commands.arguments import Parser
 from automem.commands.play import shortest
-from automem.engine.models import find_adapter, resolve
+from automem.engine.models import SHIPPED_SPECIALIST, find_adapter, resolve
 from automem.errors import UsageError
+from automem.tracking.origin import Origin, origin_of
 
 EXAMPLES = [
     "automem export shipped exported                       # the shipped specialist's adapter",
@@ -25,6 +28,7 @@ EXAMPLES = [
     "automem export shipped merged --merged                # base and adapter in one model",
     "automem export ADAPTER merged --merged --base Qwen/Qwen2.5-32B-Instruct --dtype bfloat16",
 ]
+CARD = "adapter.json"
 TOLERANCE = 2e-3
 """Largest difference of logits, as a share of the largest one, that merging may make."""
 
@@ -42,10 +46,10 @@ def main(argv: list[str]) -> int:
         "--dtype", default="float32", help="of the merged weights: float32, bfloat16"
     )
     options = parser.parse_args(argv)
-    if options.out.exists() and any(options.out.iterdir()):
-        raise UsageError(f"{options.out} is not empty: choose a new folder")
+    _check_new(options.out)
     name, folder = find_adapter(options.adapter)
-    card = read_card(options.adapter)
+    place = card_folder(options.adapter)
+    card = read_card(place)
     base = options.base or card.get("base_model") or _base_of(Path(folder))
     if options.merged:
         if not base:
@@ -53,7 +57,9 @@ def main(argv: list[str]) -> int:
         _write_whole(options.out, lambda out: merge(base, Path(folder), out, options.dtype))
     else:
         _write_whole(options.out, lambda out: _copy_adapter(Path(folder), out))
-    (options.out / "README.md").write_text(card_text(name, base, card, options.merged))
+    origin = origin_of(place)
+    text = card_text(card.get("name") or name, base, card, options.merged, origin)
+    (options.out / "README.md").write_text(f"{text}\n## Measured\n\n{measured(origin, place)}\n")
     kind = "merged model" if options.merged else "adapter"
     print(f"written: {shortest(options.out.resolve())} ({kind})")
     if options.merged:
@@ -63,14 +69,62 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def read_card(named: str) -> dict[str, Any]:
-    """What its training wrote beside it; empty where nothing did."""
-    from automem.engine.models import SHIPPED_SPECIALIST
+def card_folder(named: str) -> Path:
+    """Where the card of an adapter lies: its training's folder, also where the adapter's own folder
+    within that is named."""
+    folder = SHIPPED_SPECIALIST if named == "shipped" else Path(named).expanduser().resolve()
+    is_within = (
+        not (folder / CARD).is_file() and read_card(folder.parent).get("path") == folder.name
+    )
+    return folder.parent if is_within else folder
 
-    folder = SHIPPED_SPECIALIST if named == "shipped" else Path(named).expanduser()
-    path = folder / "adapter.json"
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What its training wrote beside it; empty where nothing did."""
+    path = folder / CARD
     fields: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
     return fields
+
+
+def measured(origin: Origin | None, place: Path) -> str:
+    """The gate's figures for an adapter; or what the README beside its card says; or that nothing
+    is known."""
+    if origin is not None and origin.comparisons:
+        return _of_the_gate(origin)
+    readme = place / "README.md"
+    if (place / CARD).is_file() and readme.is_file():
+        title, _, body = readme.read_text().strip().partition("\n")
+        said = body.strip() if title.startswith("# ") else f"{title}\n{body}"
+        quoted = "\n".join(f"> {line}".rstrip() for line in said.splitlines())
+        return f"The README beside it says:\n\n{quoted}"
+    return (
+        "Nothing that is known here: the gate has not judged it, or it does not lie in the folder "
+        "of the loop that trained it."
+    )
+
+
+def _of_the_gate(origin: Origin) -> str:
+    declared = origin.declared
+    head = (
+        f"Played in {declared.get('world')} with the scaffold {declared.get('scaffold')} against "
+        f"{origin.rival or 'the base'} on the same seeds, in round {origin.round} of "
+        f"{origin.loop.name}. The mean is that of the paired differences of progression."
+    )
+    rows = ["comparison | mean | 95 % interval | p | pairs | verdict", " | ".join(["---"] * 6)]
+    for each in origin.comparisons:
+        found, p = each["difference"], each.get("p")
+        low, high = found.get("ci95") or (None, None)
+        cells = (
+            each["kind"],
+            "" if found["mean"] is None else f"{found['mean']:+.3f}",
+            "" if low is None else f"{low:+.3f} to {high:+.3f}",
+            "" if p is None else f"{p:.5f} (at most {each['threshold']:.5f})",
+            str(found["n"]),
+            each["verdict"],
+        )
+        rows.append(" | ".join(cells))
+    table = "\n".join(f"| {row} |" for row in rows)
+    return f"{head}\n\n{table}\n\nA race eliminates; only a confirmation accepts."
 
 
 def merge(base: str, adapter: Path, out: Path, dtype: str) -> None:
@@ -101,12 +155,15 @@ def merge(base: str, adapter: Path, out: Path, dtype: str) -> None:
     AutoTokenizer.from_pretrained(place).save_pretrained(out)
 
 
-def card_text(name: str, base: str | None, card: Mapping[str, Any], merged: bool) -> str:
-    """The README: what it is, where it comes from, how to load it, what it does not show."""
+def card_text(
+    name: str, base: str | None, card: Mapping[str, Any], merged: bool, origin: Origin | None
+) -> str:
+    """The README but for what was measured: what it is, where it comes from, how to load it."""
     lora = (card.get("recipe") or {}).get("lora") or {}
     rows = {
         "base model": base or "not recorded",
         "LoRA": f"rank {lora['rank']}, alpha {lora['alpha']}, {lora['targets']}" if lora else None,
+        "trained from": _trained_from(origin),
         "conversations": card.get("conversations"),
         "steps": card.get("steps"),
         "loss, first and last": _pair(card.get("first_loss"), card.get("last_loss")),
@@ -114,7 +171,6 @@ def card_text(name: str, base: str | None, card: Mapping[str, Any], merged: bool
         "weights": card.get("weights"),
     }
     lines = [f"| {key} | {value} |" for key, value in rows.items() if value is not None]
-    measured = json.dumps(card["report"], indent=2) if card.get("report") else None
     load = (
         "```python\nfrom transformers import AutoModelForCausalLM\n"
         'model = AutoModelForCausalLM.from_pretrained("this folder")\n```'
@@ -133,9 +189,29 @@ def card_text(name: str, base: str | None, card: Mapping[str, Any], merged: bool
         "is the untouched base's. A merged model in both roles is another player than the one that "
         "was measured.",
     ]
-    if measured:
-        parts.append(f"## Measured\n\n```json\n{measured}\n```")
+    if card.get("report"):
+        report = json.dumps(card["report"], indent=2)
+        parts.append(f"## The training's own figures\n\n```json\n{report}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def _trained_from(origin: Origin | None) -> str | None:
+    if origin is None or origin.picked.get("turns") is None:
+        return None
+    picked = origin.picked
+    return (
+        f"{picked['turns']} of {picked.get('considered')} turns of {picked.get('episodes')} "
+        f"episodes, picked by {origin.data.get('selector')}"
+    )
+
+
+def _check_new(out: Path) -> None:
+    """UsageError where no folder can be made, or one is in use."""
+    in_the_way = next((at for at in (out, *out.parents) if at.exists() and not at.is_dir()), None)
+    if in_the_way is not None:
+        raise UsageError(f"{in_the_way} is a file: name a new folder to write to")
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty: choose a new folder")
 
 
 def _copy_adapter(folder: Path, out: Path) -> None:

@@ -23,7 +23,7 @@ from automem.rollout.run_dir import RUN_FILE, read_run
 from automem.rollout.spec import RolloutSpec
 from automem.rollout.stored_run import StoredRun
 from automem.trace.summary import write_summary
-from automem.tracker import Tracker, open_tracker
+from automem.tracker import Tracker, open_tracker, sync_command
 
 CONFIG_FILE = "config.yaml"
 
@@ -122,14 +122,19 @@ def close(result: RunResult, run_dir: Path) -> int:
     print(f"written: {here}/summary.json, {here}/report.html")
     if url := _stored_at(run_dir):
         print(f"stored:  {url}")
-    for offline in sorted(run_dir.glob("wandb/offline-run-*")):
-        print(f"tracker: wandb sync {shlex.quote(str(shortest(offline)))}")
+    print_tracker(run_dir)
     code = exit_code(result, run_dir)
     if code == 0 and result.episodes:
         episode = result.episodes[0].episode
         print(f"next:    automem show {here} {episode}")
         print(f'         automem query {here} "select * from episodes"')
     return code
+
+
+def print_tracker(run_dir: Path) -> None:
+    """How to send what a tracker keeps in the folder, where it keeps anything."""
+    if command := sync_command(run_dir, shortest(run_dir)):
+        print(f"tracker: {command}")
 
 
 def exit_code(result: RunResult, run_dir: Path) -> int:

@@ -19,8 +19,10 @@ from automem.cli import INTERRUPTED, PENDING, say_error
 from automem.commands.arguments import Parser
 from automem.commands.loop_config import begun_or_new, built, struct_of, teller, value_of
 from automem.commands.plan import RUNS, fresh_dir, spec_from
-from automem.commands.play import CONFIG_FILE, shortest
+from automem.commands.play import CONFIG_FILE, print_tracker, shortest
+from automem.commands.sweep_loops import play_loops
 from automem.commands.table import wide_console
+from automem.config import compose
 from automem.errors import InfrastructureError, UsageError
 from automem.loops.collection import Collection
 from automem.loops.deciders import Decider
@@ -28,7 +30,7 @@ from automem.loops.experiment import Control, Experiment, Plan, Results, report_
 from automem.loops.gate import Rule
 from automem.loops.proficiency import Loop, Settings, Unfinished
 from automem.loops.recipes import Trainer
-from automem.loops.results_table import print_results
+from automem.loops.results_table import figures, print_results
 from automem.loops.seedbook import SeedBook
 from automem.loops.stage import Stage, read_arm
 from automem.loops.stored_loop import StoredLoop
@@ -39,7 +41,7 @@ from automem.rollout.guarded_world import check_world
 from automem.rollout.ray_local import connected
 from automem.rollout.run_dir import RUN_FILE, locked
 from automem.rollout.spec import RolloutSpec
-from automem.tracker import Tracker, open_tracker
+from automem.tracker import RunTracker, closing_tracker
 
 EXAMPLES = [
     "automem proficiency experiment=embedded                 # five training seeds, every control",
@@ -48,6 +50,7 @@ EXAMPLES = [
     "automem proficiency experiment=embedded collection.mode=asynchronous",
     "automem proficiency run.dir=runs/20260101-120000-proficiency    # go on with it",
     "automem proficiency run.dir=runs/20260101-120000-proficiency rounds=3    # add a round",
+    "automem proficiency -m experiment=embedded sweep=ray selector=provenance,outcome",
     "automem proficiency experiment=embedded run.dir=runs/mine storage.url=s3://bucket/automem",
 ]
 SEEDS = "seeds.jsonl"
@@ -61,9 +64,16 @@ def main(argv: list[str]) -> int:
         EXAMPLES,
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="see below")
+    parser.add_argument("-m", "--multirun", action="store_true", help="sweep: selector=a,b")
     parser.add_argument("--config-dir", metavar="DIR", help="your own tree, searched first")
     parser.add_argument("--show", action="store_true", help="print the configuration and stop")
     options = parser.parse_intermixed_args(argv)
+    if options.multirun:
+        tree = options.config_dir
+        return play_loops(
+            "proficiency", options.overrides, tree,
+            lambda words: Parts(compose("proficiency", words, tree), tree).config, options.show,
+        )  # fmt: skip
     config = begun_or_new("proficiency", "trainer", options.overrides, options.config_dir)
     if options.show:
         print(OmegaConf.to_yaml(config, resolve=True), end="")
@@ -153,9 +163,9 @@ def run(parts: Parts, folder: Path, keep: Callable[[], None] | None = None) -> i
         OmegaConf.save(parts.config, folder / CONFIG_FILE)
     say = teller(folder)
     plain: Any = OmegaConf.to_container(parts.config, resolve=True)
-    tracker = open_tracker(plain["tracker"], folder, plain)
-    results = play(parts, folder, say, tracker, keep=keep)
-    tracker.finish({arm.name: arm.mean for arm in results.arms})
+    with closing_tracker(plain["tracker"], folder, plain) as tracker:
+        results = play(parts, folder, say, tracker, keep=keep)
+    tracker.finish(figures(results.arms))
     if results.arms:
         print_results(results, wide_console())
         arms = [ReportArm(name, path) for name, path in report_runs(results, folder)]
@@ -164,6 +174,7 @@ def run(parts: Parts, folder: Path, keep: Callable[[], None] | None = None) -> i
     print(
         f"{results.seconds:.0f} s. Written: {here}/results.json, report.html, seed-*/ledger.jsonl"
     )
+    print_tracker(folder)
     return 0
 
 
@@ -171,7 +182,7 @@ def play(
     parts: Parts,
     folder: Path,
     say: Callable[[str], None],
-    tracker: Tracker,
+    tracker: RunTracker,
     is_shown: bool = True,
     keep: Callable[[], None] | None = None,
 ) -> Results:
@@ -188,7 +199,7 @@ def play(
         def make_loop(seed: int, place: Path) -> Loop:
             return Loop(
                 parts.settings(seed), place, book, stage, parts.trainer, parts.decider, say,
-                tracker, keep,
+                tracker.part(place.relative_to(folder).as_posix()), keep,
             )  # fmt: skip
 
         experiment = Experiment(parts.plan, folder, stage, parts.trainer, make_loop, say)

@@ -9,17 +9,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from automem.commands.arguments import Parser
 from automem.commands.plan import new_run_dir, spec_from
 from automem.commands.play import broken_off, close, cut_short, play_new
-from automem.commands.sweep import Point, play_grid
+from automem.commands.sweep import Point, expand, play_grid
 from automem.commands.sweep_search import first_of, play_search, split
-from automem.config import compose, groups, parse_overrides, scaffolds
-from automem.errors import InfrastructureError, UsageError
+from automem.config import compose, groups, scaffolds
+from automem.errors import InfrastructureError
 
 EXAMPLES = [
     "automem rollout                                  # the embedded game by the small model",
@@ -38,8 +36,9 @@ def main(argv: list[str]) -> int:
     """See the module's docstring."""
     options = _options(argv)
     if options.show:
-        config = compose(options.config_name, options.overrides, options.config_dir)
-        print(OmegaConf.to_yaml(config, resolve=True), end="")
+        words = expand(options.overrides) if options.multirun else [options.overrides]
+        configs = [compose(options.config_name, each, options.config_dir) for each in words]
+        print("---\n".join(OmegaConf.to_yaml(each, resolve=True) for each in configs), end="")
         return 0
     if not options.multirun:
         return _single(points_of(argv)[0])
@@ -92,15 +91,6 @@ def help_text(config_dir: str | None = None) -> str:
     lines += [f"  {group}=  {', '.join(names)}" for group, names in choices.items()]
     lines += ["", "`automem rollout --show` prints every key with its value."]
     return "\n".join(lines)
-
-
-def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """The points of a sweep: every combination of `a=1,2`, `choice(...)` and `range(...)`."""
-    try:
-        [points] = BasicSweeper.split_arguments(parse_overrides(overrides), max_batch_size=None)
-    except HydraException as error:
-        raise UsageError(f"cannot sweep over this: {error}") from error
-    return points
 
 
 def _single(point: Point) -> int:

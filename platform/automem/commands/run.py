@@ -21,7 +21,8 @@ from automem.commands import evolve, proficiency
 from automem.commands.arguments import Parser
 from automem.commands.loop_config import begun_or_new, teller, value_of
 from automem.commands.plan import RUNS, fresh_dir
-from automem.commands.play import CONFIG_FILE, shortest
+from automem.commands.play import CONFIG_FILE, print_tracker, shortest
+from automem.commands.sweep_loops import play_loops
 from automem.commands.table import wide_console
 from automem.config import compose, groups, known_keys, parse_overrides
 from automem.errors import InfrastructureError, UsageError
@@ -31,6 +32,7 @@ from automem.loops.evolve_stage import Arena
 from automem.loops.lineage import LINEAGE, Lineage, Node
 from automem.loops.proficiency import Loop, Unfinished
 from automem.loops.recipes import Specialist
+from automem.loops.results_table import figures
 from automem.loops.reviewers.toolbox import TraceToolbox
 from automem.loops.run import BothLoops, PartOfBook, Plan
 from automem.loops.run_results import RunResults
@@ -41,7 +43,7 @@ from automem.report_parts.gather import Arm as ReportArm
 from automem.rollout.engines import SharedEngines
 from automem.rollout.ray_local import connected
 from automem.rollout.run_dir import RUN_FILE, locked
-from automem.tracker import Tracker, open_tracker
+from automem.tracker import RunTracker, closing_tracker
 
 EXAMPLES = [
     "automem run experiment=embedded                         # five training seeds, every rival",
@@ -67,8 +69,15 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="see below")
     parser.add_argument("--config-dir", metavar="DIR", help="your own tree, searched first")
+    parser.add_argument("-m", "--multirun", action="store_true", help="sweep: a=1,2 b=x,y")
     parser.add_argument("--show", action="store_true", help="print the configuration and stop")
     options = parser.parse_intermixed_args(argv)
+    if options.multirun:
+        tree = options.config_dir
+        return play_loops(
+            "run", options.overrides, tree,
+            lambda words: Parts(config_of(words, tree), tree).config, options.show,
+        )  # fmt: skip
     config = config_of(options.overrides, options.config_dir)
     if options.show:
         print(OmegaConf.to_yaml(config, resolve=True), end="")
@@ -171,15 +180,15 @@ def run(parts: Parts, folder: Path) -> int:
     if not (folder / LINEAGE).exists():  # once a loop has declared itself, it is kept
         OmegaConf.save(parts.config, folder / CONFIG_FILE)
     plain: Any = OmegaConf.to_container(parts.config, resolve=True)
-    tracker = open_tracker(plain["tracker"], folder, plain)
     say = teller(folder)
     with ExitStack() as stack:
+        tracker = stack.enter_context(closing_tracker(plain["tracker"], folder, plain))
         engines = None
         if parts.structure.template.workers:
             stack.enter_context(connected())
             engines = stack.enter_context(SharedEngines())
         results = _Run(parts, folder, engines, say, tracker).carry_out()
-    tracker.finish({arm.name: arm.mean for arm in results.arms})
+    tracker.finish(figures(results.arms))
     print_results(results, wide_console())
     arms = [ReportArm(name, folder / place) for name, place in report_runs(results)]
     write_report(
@@ -190,6 +199,7 @@ def run(parts: Parts, folder: Path) -> int:
     )
     here = _quoted(folder)
     print(f"{results.seconds:.0f} s. Written: {here}/results-of-both.json, report.html, {LINEAGE}")
+    print_tracker(folder)
     print(f"next:    automem lineage {here}")
     return 0
 
@@ -203,7 +213,7 @@ class _Run:
         folder: Path,
         engines: SharedEngines | None,
         say: Any,
-        tracker: Tracker,
+        tracker: RunTracker,
     ) -> None:
         self._parts = parts
         self._folder = folder
@@ -248,7 +258,7 @@ class _Run:
             training.trainer,
             training.decider,
             self._say,
-            self._tracker,
+            self._tracker.part(place.relative_to(self._folder).as_posix()),
         )
         return loop.run().champion
 

@@ -10,41 +10,46 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+from ray import cloudpickle
 
 from automem.cli import INTERRUPTED, PENDING
-from automem.commands.play import resume_line
 from automem.rollout.interrupt import StopRequest, stop_on_signal
 from automem.rollout.ray_local import connected
 
 if TYPE_CHECKING:
-    from automem.commands.sweep import Outcome, Point
+    from automem.commands.sweep import Outcome, Playable
 
 _POLL_S = 0.2
 """How long a wait for points lasts before a request to stop is looked at."""
 
 
 def launch(
-    jobs: "Sequence[tuple[Point, Path, str]]", parallel: int, cpus: float
+    jobs: "Sequence[tuple[Playable, Path, str]]", parallel: int, cpus: float
 ) -> "Iterator[tuple[int, Outcome]]":
     """The place and outcome of each job as it ends."""
     with connected():
         yield from _Tasks(jobs, parallel, cpus).play()
 
 
+def _play(packed: bytes, run_dir: str, name: str, import_path: Sequence[str]) -> tuple[int, str]:
+    """Play a point in another process, from what travels."""
+    sys.path.extend(path for path in import_path if path not in sys.path)
+    point: Playable = cloudpickle.loads(packed)
+    code, note = point.play(Path(run_dir), name, is_shown=False)
+    return code, note
+
+
 class _Tasks:
     """Tasks under way and those that wait."""
 
     def __init__(
-        self, jobs: "Sequence[tuple[Point, Path, str]]", parallel: int, cpus: float
+        self, jobs: "Sequence[tuple[Playable, Path, str]]", parallel: int, cpus: float
     ) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        from automem.commands.sweep import play_packed
-
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        task: Any = ray.remote(play_packed)
+        task: Any = ray.remote(_play)
         self._task = task.options(num_cpus=cpus, max_retries=0, scheduling_strategy=here)
         self._jobs = jobs
         self._parallel = parallel
@@ -74,8 +79,7 @@ class _Tasks:
                 f"[{place + 1}/{len(self._jobs)}] {name or 'the same'} → {run_dir}",
                 file=sys.stderr,
             )
-            config = OmegaConf.to_yaml(point.config, resolve=True)
-            reference = self._task.remote(point.spec, config, str(run_dir), name, sys.path)
+            reference = self._task.remote(cloudpickle.dumps(point), str(run_dir), name, sys.path)
             self._running[reference] = place
 
     def _outcome(self, reference: Any, place: int) -> "Outcome":
@@ -88,7 +92,8 @@ class _Tasks:
             return Outcome(*ray.get(reference))
         except RayError as error:
             why = str(error).strip().splitlines()[0]
-            line = resume_line(self._jobs[place][1])
+            point, run_dir, _ = self._jobs[place]
+            line = point.again(run_dir)
             return Outcome(PENDING, f"its process died: {why}; play on with: {line}")
 
     def _stop(self) -> "Iterator[tuple[int, Outcome]]":

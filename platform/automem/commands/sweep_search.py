@@ -18,11 +18,12 @@ from hydra.core.override_parser.types import (
     RangeSweep,
 )
 
-from automem.cli import INTERRUPTED
-from automem.commands.sweep import Launch, Outcome, Point, launcher, root_of, tell
+from automem.cli import FAILED, INTERRUPTED
+from automem.commands.sweep import Launch, Outcome, Playable, Point, launcher, root_of, tell
 from automem.config import parse_overrides
 from automem.errors import UsageError
 from automem.suggest import no_such
+from automem.trace.metrics import BY_NAME
 from automem.trace.summary import write_summary
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 STUDY_FILE = "study.log"
+Played = tuple[Playable | None, Path, str, Outcome]
+OF_THE_RUN = ("steps_per_s", "platform_ms_per_step")
 DIRECTIONS = ("maximize", "minimize")
 
 
@@ -40,17 +43,20 @@ def play_search(
     """Play `sweep.trials` points; the exit code of the first one that did not end well."""
     if settings["direction"] not in DIRECTIONS:
         raise UsageError(no_such("sweep.direction", str(settings["direction"]), DIRECTIONS))
+    known = ["progression", *OF_THE_RUN, *BY_NAME]
+    if settings["metric"] not in known:
+        raise UsageError(no_such("sweep.metric", str(settings["metric"]), known))
     fixed, space = split(overrides)
     launch = launcher(dict(settings))
     root = root_of(make_point([*fixed, *first_of(space)]))
     study = _study(root, settings)
     done = len(study.get_trials(deepcopy=False))
-    played: list[tuple[Path, str, Outcome]] = []
+    played: list[Played] = []
     while done < settings["trials"]:
         count = min(settings["parallel"], settings["trials"] - done)
         played += _batch(study, count, fixed, space, root, settings, launch, make_point)
         done += count
-        if any(outcome.code == INTERRUPTED for _, _, outcome in played):
+        if any(outcome.code == INTERRUPTED for *_, outcome in played):
             break
     code = tell(played, root) if played else 0
     _tell_best(study, settings)
@@ -84,6 +90,8 @@ def distribution(item: Override) -> "BaseDistribution":
     swept = item.value()
     if isinstance(swept, ChoiceSweep):
         return CategoricalDistribution(list(item.sweep_string_iterator()))
+    if not _has_values(swept):
+        raise UsageError(f"{item.input_line}: there is nothing between these bounds")
     if isinstance(swept, RangeSweep):
         values = [float(value) for value in swept.range()]
         if all(value.is_integer() for value in values):
@@ -94,6 +102,13 @@ def distribution(item: Override) -> "BaseDistribution":
     if isinstance(swept, IntervalSweep) and swept.start is not None and swept.end is not None:
         return FloatDistribution(float(swept.start), float(swept.end))
     raise UsageError(f"{item.input_line}: expected a,b,c or range(a,b) or interval(a,b)")
+
+
+def _has_values(swept: Any) -> bool:
+    """Optuna's distributions grow from a low bound to a high one."""
+    if isinstance(swept, RangeSweep):
+        return any(True for _ in swept.range()) and (swept.step or 1) > 0
+    return not isinstance(swept, IntervalSweep) or (swept.start or 0.0) <= (swept.end or 0.0)
 
 
 def first_of(space: Mapping[str, "BaseDistribution"]) -> list[str]:
@@ -132,12 +147,13 @@ def _batch(
     settings: Mapping[str, Any],
     launch: Launch,
     make_point: Callable[[list[str]], Point],
-) -> list[tuple[Path, str, Outcome]]:
+) -> list[Played]:
     """Propose so many points, play them, and tell what they reached."""
     from optuna.trial import TrialState
 
     trials = [study.ask(fixed_distributions=space) for _ in range(count)]
-    jobs, asked, played = [], [], []
+    jobs, asked = [], []
+    played: list[Played] = []
     for trial in trials:
         words = [f"{key}={value}" for key, value in trial.params.items()]
         run_dir, name = root / f"{trial.number:03d}", " ".join(words)
@@ -146,13 +162,13 @@ def _batch(
             asked.append(trial)
         except UsageError as error:
             study.tell(trial, state=TrialState.FAIL)
-            played.append((run_dir, name, Outcome(1, f"failed: {error}")))
+            played.append((None, run_dir, name, Outcome(FAILED, f"failed: {error}")))
     for place, outcome in launch(jobs):
-        _, run_dir, name = jobs[place]
+        point, run_dir, name = jobs[place]
         _tell(
             study, asked[place], _figure(run_dir, settings["metric"]) if not outcome.code else None
         )
-        played.append((run_dir, name, outcome))
+        played.append((point, run_dir, name, outcome))
     return played
 
 
@@ -166,16 +182,15 @@ def _tell(study: "Study", trial: "Trial", value: float | None) -> None:
 
 
 def _figure(run_dir: Path, metric: str) -> float | None:
-    """A run's figure; UsageError where a run has none of that name."""
+    """A run's figure; None where it has none."""
     summary = write_summary(run_dir)
-    known = {**summary["metrics"], "progression": summary["progression"]}
-    if metric in known:
-        mean: float | None = known[metric]["mean"]
-        return mean
-    if metric in ("steps_per_s", "platform_ms_per_step"):
+    if metric in OF_THE_RUN:
         figure: float | None = summary[metric]
         return figure
-    raise UsageError(no_such("sweep.metric", metric, [*known, "steps_per_s"]))
+    mean: float | None = {**summary["metrics"], "progression": summary["progression"]}[metric][
+        "mean"
+    ]
+    return mean
 
 
 def _tell_best(study: "Study", settings: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import msgspec
 
@@ -109,6 +110,35 @@ def _result(node: Node) -> NodeResult:
         knowledge=grown.knowledge,
         spent=grown.spent,
     )
+
+
+def figures(results: Results) -> dict[str, Any]:
+    """The nodes as a tracker's summary: each with its gains over its parent."""
+    return {
+        "champion": results.champion,
+        "confirmations": results.confirmations_used,
+        "nodes": {
+            node.id: {
+                "parent": node.parent,
+                "verdict": node.verdict,
+                **_gain("race", node.race),
+                **_gain("confirm", node.confirm),
+                "p": node.p,
+                "version": node.version,
+            }
+            for node in results.nodes
+        },
+    }
+
+
+def _gain(kind: str, found: Estimate | None) -> dict[str, float | None]:
+    low, high = (found.ci95 if found else None) or (None, None)
+    return {
+        f"{kind}_gain": found.mean if found else None,
+        f"{kind}_low95": low,
+        f"{kind}_high95": high,
+        f"{kind}_n": found.n if found else None,
+    }
 
 
 def title_of(node: Node) -> str:

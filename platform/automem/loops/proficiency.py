@@ -89,8 +89,8 @@ class Loop:
         self._trainer = trainer
         self._decider = decider
         self._say = say
-        self._tracker = Following(tracker or NoTracker())
         self.ledger = Ledger(folder, keep)
+        self._tracker = Following(tracker or NoTracker(), self.ledger)
         self._book = book
         self.episodes = Episodes(
             settings.collection, settings.rounds, settings.seed, folder, book, stage, self.ledger,
@@ -203,7 +203,7 @@ class Loop:
             if index not in known:
                 folder = self._folder / f"round-{number}" / f"specialist-{index + 1}"
                 specialist = self._trainer.train(
-                    selected, training, folder, self._settings.seed, start, self._tracker
+                    selected, training, folder, self._settings.seed, start, self._tracker.training()
                 )
                 self.ledger.add(number, Trained(index, specialist))
                 known[index] = specialist

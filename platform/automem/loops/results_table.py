@@ -1,6 +1,7 @@
 """An experiment's results for people: the arms, the rounds, the paper's metrics, one sentence."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from rich import box
@@ -58,6 +59,39 @@ def sentence(results: Results) -> str:
         "the same for all arms). Differences are paired by game. Conditional on one base model, "
         f"{results.base}."
     )
+
+
+def figures(arms: Sequence[ArmResult]) -> dict[str, Any]:
+    """The arms as a tracker's summary: each with its interval, and every training seed's value."""
+    return {
+        "arms": {arm.name: _figures(arm) for arm in arms},
+        "by_seed": [
+            {"arm": arm.name, "training_seed": seed, "mean": found.mean, **_bounds(found.ci95),
+             "games": found.n}
+            for arm in arms
+            for seed, found in arm.by_training_seed.items()
+            if seed >= 0
+        ],
+    }  # fmt: skip
+
+
+def _figures(arm: ArmResult) -> dict[str, Any]:
+    is_trained = -1 not in arm.by_training_seed
+    only = next(iter(arm.by_training_seed.values()), None)
+    return {
+        "mean": arm.mean,
+        **_bounds(arm.interval),
+        "n": len(arm.by_training_seed) if is_trained or only is None else only.n,
+        "of": "training seeds" if is_trained else "games",
+        "gain": arm.difference,
+        **_bounds(arm.difference_interval, "gain_"),
+        "failed": arm.failed,
+    }
+
+
+def _bounds(interval: tuple[float, float] | None, of: str = "") -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return {f"{of}low95": low, f"{of}high95": high}
 
 
 def arms_table(

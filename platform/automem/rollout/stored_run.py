@@ -28,6 +28,7 @@ from automem.rollout.spec import RolloutSpec
 from automem.storage.store import Store, local_copy
 from automem.trace.compact import EpisodeSummary
 from automem.trace.tables import TABLES
+from automem.tracking.wandb_tracker import ID_FILE
 
 ADAPTERS, JOBS = "adapters", "jobs"
 JOB_VARIABLE = "AUTOMEM_JOB"
@@ -36,8 +37,9 @@ STORAGE_VARIABLE = "AUTOMEM_STORAGE_URL"
 """Environment variable that `storage.url` takes its value from where it is not given."""
 COLLECTORS = 8
 """Episodes that are fetched at the same time."""
-WITH_A_RUN = ("config.yaml", "summary.json", "report.html")
-"""What a driver writes beside `run.json`, taken along where it is there."""
+WITH_A_RUN = ("config.yaml", "summary.json", "report.html", ID_FILE)
+"""What a driver writes beside `run.json`, taken along where it is there. With its id, a run that
+another machine goes on with stays one W&B run."""
 
 
 class StoredRun:

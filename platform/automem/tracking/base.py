@@ -25,11 +25,22 @@ class Tracker(Protocol):
     """Where a run is followed besides its folder."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Values at a moment of the run; `step` grows (world steps so far)."""
+        """Values at a place on the curves' axis: world steps so far, or a loop's training steps.
+        The same place may come again, where a death has taken the run back."""
         ...
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """The final summary (`summary.json`), as values and as a table; then close."""
+        """The final summary (`summary.json`), as values and as tables; then close. Empty where the
+        run was broken off."""
+        ...
+
+
+class RunTracker(Tracker, Protocol):
+    """That of a whole run, which may hold several loops."""
+
+    def part(self, name: str) -> Tracker:
+        """For one of the loops: curves of the same metrics that bear its name and have an axis of
+        their own. Finishing it does nothing: it ends with the whole."""
         ...
 
 
@@ -41,6 +52,9 @@ class NoTracker:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         pass
+
+    def part(self, name: str) -> Tracker:
+        return self
 
 
 class ThreadedTracker(ABC):
@@ -67,16 +81,19 @@ class ThreadedTracker(ABC):
         """Open what is written to."""
 
     @abstractmethod
-    def on_log(self, values: dict[str, float], step: int) -> None:
-        """Values at a step of the whole run."""
+    def on_log(self, values: dict[str, float], step: int, part: str) -> None:
+        """Values at a step of the whole run, or of one of its parts."""
 
     @abstractmethod
     def on_finish(self, summary: dict[str, Any]) -> None:
-        """The summary, then close."""
+        """The summary, where there is one, then close."""
 
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
+    def log(self, metrics: Mapping[str, float], step: int, part: str = "") -> None:
         values, place = dict(metrics), self.first_step + step
-        self._work.put(lambda: self.on_log(values, place))
+        self._work.put(lambda: self.on_log(values, place, part))
+
+    def part(self, name: str) -> Tracker:
+        return _Part(self, name)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         kept = dict(summary)
@@ -100,6 +117,20 @@ class ThreadedTracker(ABC):
             except Exception as error:  # noqa: BLE001 - whatever a tracker raises, the run goes on
                 self._has_failed = True
                 _log.warning("%s failed, the run goes on without it: %s", self.name, error)
+
+
+class _Part:
+    """See `RunTracker.part`."""
+
+    def __init__(self, whole: ThreadedTracker, name: str) -> None:
+        self._whole = whole
+        self._name = name
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self._whole.log(metrics, step, self._name)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        pass
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

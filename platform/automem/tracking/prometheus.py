@@ -1,6 +1,7 @@
 """Whatever a run logs, as Prometheus gauges of Ray's own metrics endpoint on each node.
 
-Names are `ray_automem_<metric>` with the label `run`; a learner's are `ray_automem_train_<metric>`.
+Names are `ray_automem_<metric>` with the label `run` (`NAME/seed-0` for one of a run's loops); a
+learner's are `ray_automem_train_<metric>`.
 Ray exports them where it exports its own (`--metrics-export-port`), so one scrape configuration
 serves both. Nothing happens without Ray, and a gauge that cannot be set is never a run's failure.
 """
@@ -11,22 +12,22 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from automem.tracking.base import Tracker
+from automem.tracking.base import RunTracker, Tracker
 
 _log = logging.getLogger("automem.tracker")
 _gauges: dict[str, Any] = {}
 
 
-class Published:
+class _Published:
     """A tracker whose values Prometheus can see, too."""
 
     def __init__(self, inner: Tracker, run: str) -> None:
-        self.inner = inner
+        self._inner = inner
         self._run = run
         self._has_failed = False
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        self.inner.log(metrics, step)
+        self._inner.log(metrics, step)
         if not self._has_failed:
             try:
                 publish({**metrics, "world_steps": float(step)}, self._run)
@@ -35,7 +36,18 @@ class Published:
                 _log.warning("metrics are not exported any more: %s", error)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        self.inner.finish(summary)
+        self._inner.finish(summary)
+
+
+class Published(_Published):
+    """That of a run; its parts are runs to Prometheus, so that one dashboard shows them all."""
+
+    def __init__(self, inner: RunTracker, run: str) -> None:
+        super().__init__(inner, run)
+        self.inner = inner
+
+    def part(self, name: str) -> Tracker:
+        return _Published(self.inner.part(name), f"{self._run}/{name}")
 
 
 def publish(metrics: Mapping[str, float], run: str) -> None:

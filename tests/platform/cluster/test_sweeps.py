@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -160,6 +161,11 @@ def test_optuna_searches_and_the_same_command_goes_on(
         (["sweep=ray", "sweep.launcher=slurm", "run.seed=1,2"], "one of local, ray"),
         (["sweep=raay", "run.seed=1,2"], "did you mean 'ray'"),
         (["sweep=optuna", "sweep.direction=up", "run.seed=1,2"], "sweep.direction"),
+        (["sweep=optuna", "sweep.metric=progresion", "run.seed=1,2"], "mean 'progression'"),
+        (["sweep=optuna", "sweep.parallel=0", "run.seed=1,2"], "at least 1, got 0"),
+        (["sweep=ray", "sweep.parallel=0", "run.seed=1,2"], "at least 1, got 0"),
+        (["sweep=optuna", "run.seed=range(3,0,-1)"], "nothing between these bounds"),
+        (["sweep=optuna", "run.seed=interval(2,1)"], "nothing between these bounds"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_told_before_anything_is_played(
@@ -176,6 +182,20 @@ def test_intervals_and_ranges_are_searched_as_what_they_are() -> None:
     assert space["a"].choices == ("x", "y")
     assert (space["b"].low, space["b"].high, space["b"].step) == (1, 9, 2)
     assert (space["c"].low, space["c"].high) == (0.5, 2.0)
+
+
+def test_a_point_without_finished_episodes_stays_in_the_comparison(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["rollout", "-m", *SHORT, "run.seed=1,2", "run.dir=sweep"]) == 0
+    shutil.rmtree(here / "sweep/001/tables")
+    for done in here.glob("sweep/001/episodes/*/episode.json"):
+        done.unlink()
+    capsys.readouterr()
+    assert cli.main(["compare", "sweep"]) == 0
+    assert "0/2, 2 pending" in capsys.readouterr().out
+    assert cli.main(["compare", "sweep", "--metric", "stop"]) == cli.USAGE
+    assert "no metric 'stop'" in capsys.readouterr().err
 
 
 def test_a_comparison_needs_two_runs_and_names_them_apart(here: Path) -> None:
