@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from automem.errors import InfrastructureError, UsageError
+from automem.loops.stage import differing
 from automem.progress import RunProgress
 from automem.rollout.engines import SharedEngines
 from automem.rollout.run import resume_run, run_rollout
@@ -52,10 +53,10 @@ def play_arm(
     with RunProgress(title) as display:
         if (folder / RUN_FILE).exists():
             planned = read_run(folder).spec
-            if (planned.agent, planned.episodes) != (spec.agent, spec.episodes):
+            if fields := differing(planned, spec):
                 raise UsageError(
-                    f"{folder} was begun with other settings: choose another run.dir, or go on "
-                    "with those that it was begun with"
+                    f"{folder} was begun with other settings ({', '.join(fields)}): choose another "
+                    "run.dir, or go on with those that it was begun with"
                 )
             result = resume_run(folder, display.update, engines=engines)
         else:

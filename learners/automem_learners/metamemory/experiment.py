@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 
 from automem.errors import UsageError
+from automem.loops.begun import check_begun
+from automem.loops.stage import deciding
 from automem.rollout.engines import SharedEngines
 from automem.rollout.spec import RolloutSpec
 from automem.seeds import SeedRange, derive, seeds_from
@@ -23,6 +25,8 @@ from automem_learners.metamemory.training import Recipe, Trained, reached, train
 
 ALWAYS = "always"
 STATUS_S = 60.0
+_DECISIVE = ("training_seeds", "price", "margin", "goal", "games", "offline", "recipe")
+"""Of a plan: what a folder is gone on with unchanged. Prices and controls may be added."""
 SEEDS_EACH = 100_000
 """Of the range `train`, for each training; recordings have the first so many."""
 
@@ -90,6 +94,14 @@ class Experiment:
     def run(self, policy: str, practice: str) -> Results:
         """Everything that is not done yet; `policy` and `practice` name the players."""
         plan = self._plan
+        check_begun(
+            self._folder,
+            {
+                **{name: getattr(plan, name) for name in _DECISIVE},
+                "plays": deciding(self._template),
+                "practises": deciding(self._practice),
+            },
+        )
         recorded = self._record()
         trained = self._train(recorded)
         judged = {seed: trained[plan.price, seed] for seed in plan.training_seeds}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from automem.agent.gating.exported import CARD
+from automem.errors import UsageError
 from automem.seeds import derive
 from automem_learners.metamemory.traces import GateTrace, Price
 
@@ -49,6 +50,27 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     offline_beta: float = 1.0
     """MARWIL's: 0 is plain behaviour cloning."""
     checkpoint_every: int = 4
+
+    def __post_init__(self) -> None:
+        at_least_1 = ("iterations", "episodes", "minibatch", "epochs", "checkpoint_every")
+        wrong = [f"recipe.{name} must be at least 1" for name in at_least_1
+                 if getattr(self, name) < 1]  # fmt: skip
+        wrong += [
+            f"recipe.{name} must be above 0" for name in ("learning_rate", "clip")
+            if getattr(self, name) <= 0
+        ]  # fmt: skip
+        wrong += [
+            f"recipe.{name} must be at least 0" for name in
+            ("offline_updates", "offline_beta", "entropy") if getattr(self, name) < 0
+        ]  # fmt: skip
+        wrong += [
+            f"recipe.{name} must lie between 0 and 1" for name in ("gamma", "lambda_")
+            if not 0 <= getattr(self, name) <= 1
+        ]  # fmt: skip
+        if not self.hidden or min(self.hidden) < 1:
+            wrong.append("recipe.hidden must name the width of at least one layer")
+        if wrong:
+            raise UsageError("; ".join(wrong))
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -89,6 +89,11 @@ class AttributionSelector:
         left out."""
         self._engine = engine
         self._threshold = threshold
+        if min(budget, lines_per_step, concurrency) < 1:
+            raise UsageError(
+                "selector.budget, lines_per_step and concurrency must be at least 1, got "
+                f"{budget}, {lines_per_step} and {concurrency}"
+            )
         self._budget = budget
         self._lines_per_step = lines_per_step
         self._concurrency = concurrency

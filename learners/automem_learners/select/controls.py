@@ -77,6 +77,8 @@ class RandomSelector:
                 "the random selector needs one of selector.count=NUMBER and selector.match=FOLDER "
                 "(of a selection that it is the control of)"
             )
+        if count is not None and count < 1:
+            raise UsageError(f"selector.count must be at least 1, got {count}")
         self._count = count
         self._match = Path(match).expanduser() if match else None
         self._seed = seed

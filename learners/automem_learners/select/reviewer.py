@@ -81,6 +81,12 @@ class EngineJudge:
 
     async def judge(self, cases: Sequence[Case]) -> list[Opinion | None]:
         """See `Judge`; EngineError where the model cannot be reached at all."""
+        if (await self._engine.capabilities()).token_ids:
+            await self._engine.close()
+            raise UsageError(
+                "selector=reviewer asks a strong model in chat: engine=openai engine.base_url=... "
+                "engine.model=... (this engine completes tokens)"
+            )
         gate = asyncio.Semaphore(self._concurrency)
 
         async def one(case: Case) -> Opinion | EngineError | None:

@@ -30,6 +30,9 @@ class Thinning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Turns come from this share of each world's episodes, the best by progression."""
 
     def __post_init__(self) -> None:
+        for name in ("per_episode", "per_cluster", "balance", "at_most"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 (no limit) or more, got {getattr(self, name)}")
         if not 0 < self.episode_share <= 1:
             raise ValueError(
                 f"episode_share must be above 0 and at most 1, got {self.episode_share}"

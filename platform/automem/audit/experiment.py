@@ -21,7 +21,9 @@ from automem.audit.rates import Rates, rates
 from automem.engine.build import build_engine
 from automem.engine.protocol import Engine
 from automem.errors import InfrastructureError, UsageError
+from automem.loops.begun import check_begun
 from automem.loops.recipes import DataRecipe, Selected, Specialist, Trainer
+from automem.loops.stage import deciding
 from automem.rollout.run import resume_run, run_rollout
 from automem.rollout.run_dir import RUN_FILE
 from automem.rollout.spec import EpisodeKey, RolloutSpec
@@ -114,7 +116,11 @@ class Audit:
         settings: Settings,
         folder: Path,
         say: Callable[[str], None],
+        trained_by: Mapping[str, Any] | None = None,
     ) -> None:
+        """`trained_by`: the trainer's settings, for the record: a folder is gone on with under
+        the same ones only."""
+        self._trained_by = dict(trained_by or {})
         self._template = template
         self._source = source
         self._trainer = trainer
@@ -126,6 +132,15 @@ class Audit:
 
     async def run(self) -> Results:
         """All of it; the engine lives in this process."""
+        check_begun(
+            self._folder,
+            {
+                "audit": self._settings,
+                "trained_by": self._trained_by,
+                "facts": self._facts,
+                **deciding(self._template),
+            },
+        )
         (name,) = {self._template.memory.engine, self._template.gameplay.engine}
         part = self._template.engines[name]
         engine = build_engine(part.target)

@@ -21,6 +21,7 @@ from automem.commands.plan import RUNS, fresh_dir, spec_from
 from automem.commands.play import CONFIG_FILE, shortest
 from automem.commands.table import wide_console
 from automem.errors import InfrastructureError, UsageError
+from automem.loops.begun import BEGUN
 from automem.rollout.run_dir import RUN_FILE, locked
 from automem.trace.statistics import Estimate
 
@@ -50,7 +51,8 @@ def main(argv: list[str]) -> int:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     template = spec_from(config, options.config_dir)
     settings = struct_of(Settings, plain["audit"], "audit")
-    source = built(plain["facts"], "facts")
+    # What this world has no value for is the source's own default.
+    source = built({k: v for k, v in plain["facts"].items() if v is not None}, "facts")
     if source.world != template.world.name:
         raise UsageError(
             f"facts are those of {source.world}, the world is {template.world.name}: choose "
@@ -67,8 +69,11 @@ def main(argv: list[str]) -> int:
         with locked(folder):
             if (folder / RUN_FILE).exists():
                 raise UsageError(f"{folder} holds a run of automem rollout: choose another run.dir")
-            OmegaConf.save(config, folder / CONFIG_FILE)
-            audit = Audit(template, source, trainer, settings, folder, teller(folder))
+            if not (folder / BEGUN).exists():  # what it was begun with is kept
+                OmegaConf.save(config, folder / CONFIG_FILE)
+            audit = Audit(
+                template, source, trainer, settings, folder, teller(folder), plain["trainer"]
+            )
             results = asyncio.run(audit.run())
     except InfrastructureError as error:
         say_error(f"{error}\nGo on with: {again}")

@@ -82,6 +82,17 @@ def _scripted(player: Mapping[str, Any]) -> dict[str, Any]:
     return {"_target_": "automem.engine.scripted.ScriptedEngine", "player": dict(player)}
 
 
+def differing(planned: RolloutSpec, spec: RolloutSpec) -> list[str]:
+    """Fields that traces depend on and in which these differ."""
+    return [field for field in _DECISIVE if _decided(planned, field) != _decided(spec, field)]
+
+
+def deciding(spec: RolloutSpec) -> dict[str, Any]:
+    """What a rollout's traces depend on, its episodes left out, as plain data."""
+    fields = [field for field in _DECISIVE if field != "episodes"]
+    return {field: msgspec.to_builtins(_decided(spec, field)) for field in fields}
+
+
 def _decided(spec: RolloutSpec, field: str) -> Any:
     """What a field decides: options that came after a run had begun have their defaults in it."""
     value = getattr(spec, field)
@@ -173,10 +184,10 @@ class Stage:
         if not (folder / RUN_FILE).exists():
             return run_rollout(spec, folder, on_progress, self._engines, should_stop)
         planned = read_run(folder).spec
-        if any(_decided(planned, field) != _decided(spec, field) for field in _DECISIVE):
+        if fields := differing(planned, spec):
             raise UsageError(
-                f"{folder} was begun with other settings (its run.json says which): continue the "
-                "loop as it was begun, or begin another in a new run.dir"
+                f"{folder} was begun with other settings ({', '.join(fields)}; its run.json says "
+                "which): continue the loop as it was begun, or begin another in a new run.dir"
             )
         return resume_run(folder, on_progress, engines=self._engines, should_stop=should_stop)
 

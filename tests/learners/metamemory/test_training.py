@@ -13,6 +13,9 @@ from support.toy_world import toy_spec
 from automem.agent.gating.exported import ExportedGate
 from automem.errors import UsageError
 from automem.rollout.ray_local import connected
+from automem.rollout.run_dir import read_run
+from automem_learners.metamemory.arms import play_arm
+from automem_learners.metamemory.experiment import Experiment, Offline, Plan
 from automem_learners.metamemory.training import Recipe, train_gate
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -113,3 +116,77 @@ def test_a_wrong_part_of_the_configuration_is_told_before_anything_is_played() -
         main(["experiment=embedded", "agent.gate=always"])
     with pytest.raises(UsageError, match="did you mean 'price'"):
         main(["experiment=embedded", "prize=1"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("iterations", 0), ("checkpoint_every", 0), ("minibatch", 0), ("learning_rate", 0.0),
+     ("gamma", 1.5), ("clip", -1.0), ("offline_updates", -1), ("hidden", ())],
+)  # fmt: skip
+def test_a_recipe_that_cannot_be_carried_out_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=rf"recipe\.{field} must"):
+        msgspec.convert({field: value}, Recipe)
+
+
+def plan(**changes: Any) -> Plan:
+    fields: dict[str, Any] = {
+        "training_seeds": (0, 1),
+        "price": 0.3,
+        "curve": (),
+        "margin": 0.05,
+        "goal": 0.3,
+        "games": 2,
+        "controls": {"never": {"gate": "never"}},
+        "offline": Offline(2, {"always": {"gate": "always"}, "brief": {"gate": "brief"}}),
+        "recipe": RECIPE,
+        "parallel": 1,
+    }
+    return Plan(**{**fields, **changes})
+
+
+def test_an_experiment_compares_gates_with_rules_on_the_same_games_and_goes_on(
+    ray_up: None, tmp_path: Path
+) -> None:
+    said: list[str] = []
+
+    def experiment(world: dict[str, Any] | None = None, **changes: Any) -> Any:
+        spec = toy_spec(world_args=world or {})
+        return Experiment(plan(**changes), tmp_path, spec, spec, None, said.append).run("a", "b")
+
+    results = experiment()
+    rows = {row.name: row for row in results.rows}
+    assert list(rows) == ["always", "learned, price 0.3", "never", "random at the same rate"]
+    learned = rows["learned, price 0.3"]
+    assert learned.games == rows["always"].games == 4
+    [random_run] = tmp_path.glob("table/random*")
+    gating = read_run(random_run).spec.agent["gating"]
+    assert gating["log"] == pytest.approx(learned.log, abs=1e-3)
+    assert gating["consult"] == pytest.approx(learned.consult, abs=1e-3)
+    seeds = [
+        {key.seed for key in read_run(tmp_path / "table" / name).spec.episodes}
+        for name in ("learned-seed-0", "learned-seed-1", "always")
+    ]
+    assert seeds[0] | seeds[1] == seeds[2]
+    assert not seeds[0] & seeds[1]
+
+    shutil.rmtree(tmp_path / "table/never")  # killed before its end
+    played = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}
+    games = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("journal/*.jsonl")}
+    again = experiment(controls={"never": {"gate": "never"}, "brief": {"gate": "brief"}})
+    assert {row.name: row for row in again.rows}["never"] == rows["never"]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")} == played
+    now = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("journal/*.jsonl")}
+    assert games.items() <= now.items()
+
+    with pytest.raises(UsageError, match=r"games: 2 then, 3 now"):
+        experiment(games=3)
+    with pytest.raises(UsageError, match=r"plays\.world\.target\.max_steps"):
+        experiment(world={"max_steps": 7})
+
+
+def test_an_arm_is_not_played_on_in_another_world(tmp_path: Path) -> None:
+    play_arm(toy_spec(), tmp_path / "arm", {"gate": "always"}, [1], "arm")
+    with pytest.raises(UsageError, match=r"begun with other settings \(world\)"):
+        play_arm(
+            toy_spec(world_args={"max_steps": 7}), tmp_path / "arm", {"gate": "always"}, [1], "arm"
+        )

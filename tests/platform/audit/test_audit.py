@@ -175,3 +175,44 @@ def test_wrong_keys_and_worlds_are_told_before_anything_is_played(
     assert cli.main(["audit", "env=concentration", "engine=scripted"]) == cli.USAGE
     assert "needs a model" in capsys.readouterr().err
     assert not list(tmp_path.rglob("games-*"))
+
+
+AUDIT = [
+    *("audit", "experiment=embedded", "env.world.cards=8", "specialist=shipped"),
+    *("audit.trains=false", "audit.contexts=1", "run.dir=audit"),
+]
+
+
+def test_an_audit_that_is_gone_on_with_asks_nothing_twice_and_keeps_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*AUDIT, "audit.repeats=1"]) == 0
+    results = (tmp_path / "audit/results.json").read_bytes()
+    kept = {path: path.read_bytes() for path in tmp_path.glob("audit/answers-*.jsonl")}
+    assert [path.name for path in sorted(kept)] == [
+        "answers-base.jsonl",
+        "answers-specialist.jsonl",
+    ]
+    (tmp_path / "audit/results.json").unlink()
+    (tmp_path / "audit/answers-base.jsonl").unlink()  # killed before its end
+    assert cli.main(["audit", "run.dir=audit"]) == 0
+    assert {path: path.read_bytes() for path in tmp_path.glob("audit/answers-*.jsonl")} == kept
+    assert (tmp_path / "audit/results.json").read_bytes() == results
+
+    capsys.readouterr()
+    for word, told in (
+        ("audit.repeats=3", "audit.repeats: 1 then, 3 now"),
+        ("specialist=null", "memory.adapter"),
+        ("agent.protocol=one_role", "agent.protocol: two_roles then"),
+    ):
+        assert cli.main(["audit", "run.dir=audit", word]) == cli.USAGE
+        assert told in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.glob("audit/answers-*.jsonl")} == kept
+    assert "repeats: 1" in (tmp_path / "audit/config.yaml").read_text()
+
+
+def test_another_world_is_audited_by_facts_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    source = f"facts._target_={ConcentrationFacts.__module__}.ConcentrationFacts"
+    assert cli.main(["audit", "env=crafter", "engine=scripted", source]) == cli.USAGE
+    assert "facts are those of concentration, the world is crafter" in capsys.readouterr().err

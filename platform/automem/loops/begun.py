@@ -1,0 +1,51 @@
+"""An experiment is gone on with under the settings that it was begun with, or not at all.
+
+Promise: what is there is never reported under settings that it was not made with. Whoever keeps
+results that a killed experiment goes on from says what decides them, by name, before the first.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from automem.errors import UsageError
+
+BEGUN = "begun.json"
+
+
+def check_begun(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Keep what decides an experiment's results in its folder; of one that has begun, UsageError
+    names what differs."""
+    now = msgspec.json.decode(msgspec.json.encode(settings))
+    path = folder / BEGUN
+    if not path.exists():
+        temporary = path.with_name(f".{BEGUN}.{os.getpid()}.tmp")
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(now)) + b"\n")
+        os.replace(temporary, path)
+        return
+    before = _flat(msgspec.json.decode(path.read_bytes()))
+    changed = _flat(now)
+    names = sorted(name for name in {*before, *changed} if before.get(name) != changed.get(name))
+    if names:
+        shown = ", ".join(
+            f"{name}: {before.get(name, 'nothing')} then, {changed.get(name, 'nothing')} now"
+            for name in names[:3]
+        )
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise UsageError(
+            f"{folder} was begun with other settings ({shown}{more}): go on with those, or choose "
+            "another run.dir"
+        )
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted names of the leaves; a list is one."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found
