@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from automem.audit.files import Context, kind_of, masked
+from automem.audit.files import NAMES_STAY, Context, kind_of, masked
 from automem.audit.journals import JournalRedactor
 from automem.audit.needle import Needle
 from automem.audit.weights import Tainted, tainted, unfinished
@@ -245,6 +245,8 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _look_at_journal(directory: Path, folder: Path, plan: Plan) -> None:
     redactor = JournalRedactor(directory, plan.context.needle, plan.context.renames)
+    for path, times in redactor.kept().items():
+        plan.left.append(f"{path.relative_to(folder)}: {NAMES_STAY} (in {times} records)")
     if not redactor.is_touched():
         return
     made = redactor.redact(plan.id, plan.time)
@@ -293,7 +295,10 @@ def _look_at_file(path: Path, folder: Path, plan: Plan) -> None:
     if needle.is_in(where):
         plan.left.append(f"the name of {where}: rename it")
     data = path.read_bytes()
+    kept = plan.context.kept
+    kept.clear()
     new = masked(path, data, plan.context)
+    plan.left += [f"{each.relative_to(folder)}: {why}" for each, why in kept.items()]
     if new is None:
         return
     if is_valid(data.partition(b"\n")[0] + b"\n"):

@@ -11,12 +11,13 @@ that were damaged.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from automem.audit.needle import MASK, Needle
-from automem.errors import StoreError
+from automem.audit.texts import Masker
+from automem.errors import StoreError, UsageError
 from automem.memory.edits import apply_edit
 from automem.memory.ops import Edit
 from automem.rollout.chain import (
@@ -32,7 +33,6 @@ from automem.trace.blobs import CHAIN_START, blob_name, is_blob_name, next_link
 from automem.trace.events import (
     Blob,
     Committed,
-    EpisodeStarted,
     Event,
     MemoryChanged,
     Observed,
@@ -67,6 +67,7 @@ class JournalRedactor:
     def __init__(self, directory: Path, needle: Needle, renames: dict[str, str]) -> None:
         self._needle = needle
         self._renames = renames
+        self._masker = Masker(needle, renames)
         self._epochs = journal_epochs(directory)
         self._directory = directory
         self._lines = {
@@ -86,9 +87,27 @@ class JournalRedactor:
         events = (event for events in self._events.values() for event in events)
         return (
             bool(self._letters)
-            or any(_differs(event, self._needle) for event in events)
+            or any(self._differs(event) for event in events)
             or any(self._needle.is_in(self._torn(epoch)) for epoch in self._epochs)
         )
+
+    def kept(self) -> dict[Path, int]:
+        """Files in which names and keys hold the fact, and in how many records: they stay."""
+        found: dict[Path, int] = {}
+        for epoch, lines in self._lines.items():
+            for event, line in zip(self._events[epoch], lines, strict=True):
+                if not self._needle.is_in(line.decode()):
+                    continue
+                names = Masker(self._needle)
+                names.event(msgspec.to_builtins(event))
+                if names.kept:
+                    path = journal_path(self._directory, epoch)
+                    found[path] = found.get(path, 0) + 1
+        return found
+
+    def _differs(self, event: Event) -> bool:
+        plain = msgspec.to_builtins(event)
+        return Masker(self._needle).event(plain) != plain
 
     def _torn(self, epoch: int) -> str:
         """What a dying writer left behind the last whole record."""
@@ -154,7 +173,7 @@ class JournalRedactor:
 
     def _masked(self, place: Place, event: Event, made: MaskedJournal) -> Event:
         plain = msgspec.to_builtins(event)
-        new = mask_strings(plain, self._needle, self._renames)
+        new = self._masker.event(plain)
         for number, offsets in self._letters.get(place, {}).items():
             edit = new["edits"][number] if isinstance(event, ToolUsed) else new["edit"]
             edit["inserted"] = "".join(
@@ -169,9 +188,14 @@ class JournalRedactor:
             made.turns.add((event.step, event.turn))
         if isinstance(event, Committed) and new["action"] != plain["action"]:
             made.actions.append(event.step)
-        if isinstance(event, EpisodeStarted):  # names of things, and what a resume compares
-            new["scaffold"] = plain["scaffold"]
-        changed: Event = msgspec.convert(new, type(event))
+        try:
+            changed: Event = msgspec.convert(new, type(event))
+        except msgspec.ValidationError as error:
+            path = journal_path(self._directory, place[0])
+            raise UsageError(
+                f"{path}: record {place[1] + 1} would not be understood without the fact ({error}):"
+                " give more of it, or --pattern"
+            ) from error
         return changed
 
     def _relink(self, epoch: int, new: dict[int, list[Event]]) -> None:
@@ -249,35 +273,6 @@ def edits_of(event: Event) -> list[Edit]:
     return []
 
 
-def mask_strings(value: Any, needle: Needle, renames: dict[str, str]) -> Any:
-    """Plain data with every string masked, and names of texts replaced by their new ones."""
-    if isinstance(value, str):
-        return renames.get(value) or needle.mask(value)
-    if isinstance(value, list | tuple):
-        return type(value)(mask_strings(each, needle, renames) for each in value)
-    if isinstance(value, dict):
-        masked = {
-            needle.mask(key) if isinstance(key, str) else key: mask_strings(each, needle, renames)
-            for key, each in value.items()
-        }
-        return _mask_upsert(masked, needle) if masked.get("op") == "UPSERT" else masked
-    return value
-
-
-def _mask_upsert(op: dict[str, Any], needle: Needle) -> dict[str, Any]:
-    """An operation whose key and text may make the fact only together."""
-    key, text = op.get("key"), op.get("text")
-    if not isinstance(key, str) or not isinstance(text, str):
-        return op
-    masked = needle.mask(f"{key}: {text}")
-    return {**op, "key": masked[: len(key)], "text": masked[len(key) + 2 :]}
-
-
-def _differs(event: Event, needle: Needle) -> bool:
-    plain = msgspec.to_builtins(event)
-    return bool(mask_strings(plain, needle, {}) != plain)
-
-
 def _whole_lines(path: Path) -> list[bytes]:
     """The records of a file; a torn last one is left out. StoreError for damage inside."""
     lines = path.read_bytes().splitlines(keepends=True)
@@ -290,4 +285,4 @@ def _whole_lines(path: Path) -> list[bytes]:
     return lines if not valid or valid[-1] else lines[:-1]
 
 
-__all__ = ["JournalRedactor", "MaskedJournal", "edits_of", "mask_strings"]
+__all__ = ["JournalRedactor", "MaskedJournal", "edits_of"]

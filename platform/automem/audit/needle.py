@@ -10,7 +10,7 @@ the same fact in other words (an alias is a fact of its own, or a pattern), fact
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from automem.errors import UsageError
@@ -21,6 +21,7 @@ MINIMUM = 3
 _BETWEEN = r"[^\w\n]{1,3}"
 _APART = r"[^\n\\\"]{1,24}?"
 _WORD = re.compile(r"[^\W_]")
+_WIDE = re.compile(r"\w")
 _ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}|&#?\w+;|\w")
 
 
@@ -48,16 +49,27 @@ class Needle:
 
     def mask(self, text: str) -> str:
         """`text` with every occurrence masked, of the same length."""
-        return self._masked(text, re.compile(r"\w"))
+        return self._masked(text, _WIDE)
+
+    def mask_bytes(self, data: bytes) -> bytes:
+        """`data`, which is no text, masked; of the same length in bytes."""
+        text = data.decode("utf-8", "surrogateescape")
+        masked = self._masked(text, _WIDE, lambda wide: MASK * len(wide[0].encode()))
+        return masked.encode("utf-8", "surrogateescape")
 
     def mask_source(self, text: str) -> str:
         """The same for the text of a file (JSON, HTML): an escaped character is one."""
         return self._masked(text, _ESCAPE)
 
-    def _masked(self, text: str, unit: re.Pattern[str]) -> str:
+    def _masked(
+        self,
+        text: str,
+        unit: re.Pattern[str],
+        mask: str | Callable[[re.Match[str]], str] = MASK,
+    ) -> str:
         parts, end = [], 0
         for start, stop in self.spans(text):
-            parts += [text[end:start], unit.sub(MASK, text[start:stop])]
+            parts += [text[end:start], unit.sub(mask, text[start:stop])]
             end = stop
         return "".join([*parts, text[end:]]) if parts else text
 

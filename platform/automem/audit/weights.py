@@ -1,12 +1,14 @@
-"""What forgetting cannot undo: weights that were trained on the fact, by their cards and ledgers.
+"""What forgetting cannot undo: weights that were trained on the fact, by their cards and ledgers;
+and which files are weights and tokenizers.
 
 An adapter whose card names a dataset that held the fact has seen it, and so has every adapter that
 training began from one that had. The bytes of weights say nothing, so they are named and not
-searched; the retraining is the card's own: its recipe, on the dataset without the fact.
+masked; the retraining is the card's own: its recipe, on the dataset without the fact. The words
+of a tokenizer are tied to the rows of a model's embedding: where they hold the fact, it is named.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,20 @@ import msgspec
 
 CARD = "adapter.json"
 LEDGER = "ledger.jsonl"
+WEIGHTS = frozenset({".safetensors", ".pt", ".pth", ".bin", ".onnx", ".gguf"})
+"""Suffixes of files of weights, a gate's (`gate.pt`) among them."""
+_TOKENIZER = frozenset(
+    {
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "merges.txt",
+    }
+)
+_MODEL = {"config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json"}
+"""What lies beside a tokenizer's files, and seldom beside anything else of these names."""
 
 
 class Tainted(msgspec.Struct, frozen=True):
@@ -36,6 +52,24 @@ class Tainted(msgspec.Struct, frozen=True):
             f"{self.conversations} conversations or fewer, {self.seconds:.0f} s the last time; "
             "then promote the new version and delete this folder and its copies in registries"
         )
+
+
+def why_kept(name: str, is_text: bool, beside: Collection[str]) -> str:
+    """Why a file that holds the fact is not masked, and what it would take; empty for any other.
+    `beside`: names in its folder. A text is no weights, whatever it is called."""
+    if not is_text and Path(name).suffix in WEIGHTS:
+        return (
+            "its bytes hold it, by chance or in a description, and a masked byte of weights would "
+            "change the model: export it again without, or remove it"
+        )
+    is_tokenizer = name in _TOKENIZER or Path(name).stem == "vocab"
+    others = set(beside) - {name}
+    if is_tokenizer and (others & _MODEL or any(Path(one).suffix in WEIGHTS for one in others)):
+        return (
+            "the tokenizer's words hold it, and a masked one would change what the model reads: "
+            "make a tokenizer without and train the model anew, or remove both"
+        )
+    return ""
 
 
 def tainted(folder: Path, datasets: Iterable[str]) -> list[Tainted]:

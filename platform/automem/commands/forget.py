@@ -85,9 +85,12 @@ def _forget(folder: Path, fact: str | None, pattern: str | None, is_dry: bool) -
     for problem in problems:
         print(problem)
     _hint(folder, needle)
-    if not problems:
+    stays = bool(problems or done.tainted or done.left)
+    if stays:
+        print(f"of what was searched for {shortest(folder)}, only what is named above holds it")
+    else:
         print(f"nothing below {shortest(folder)} holds it in a form that can be searched")
-    return FAILED if problems or done.tainted or done.left else 0
+    return FAILED if stays else 0
 
 
 def _hint(folder: Path, needle: Needle) -> None:
@@ -99,7 +102,8 @@ def _hint(folder: Path, needle: Needle) -> None:
 
 def _print(done: Forgotten, plan: Plan, folder: Path) -> None:
     if not done.finds:
-        print("it is nowhere")
+        if not (done.tainted or done.left):
+            print("it is nowhere")
     else:
         table = Table(box=box.SIMPLE_HEAD)
         for column in ("where", "what", "times"):

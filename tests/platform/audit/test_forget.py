@@ -230,13 +230,13 @@ def test_archives_are_opened_and_other_bytes_masked_in_place(tmp_path: Path) -> 
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("notes.json", '{"note": "17 horse", "card": 17}')
     (tmp_path / "all.zip").write_bytes(packed.getvalue())
-    (tmp_path / "events.bin").write_bytes(b"\x00\xff17 horse\x00")
+    (tmp_path / "events.dat").write_bytes(b"\x00\xff17 horse\x00")
     (tmp_path / "card.json").write_text('{"n": 17, "horse": 1, "say": "17\\u0020horse"}')
     assert cli.main(["forget", str(tmp_path), "17 horse"]) == 0
     assert gzip.decompress((tmp_path / "log.txt.gz").read_bytes()) == b"saw __ _____\n"
     with zipfile.ZipFile(tmp_path / "all.zip") as file:
         assert json.loads(file.read("notes.json")) == {"note": "__ _____", "card": 17}
-    assert (tmp_path / "events.bin").read_bytes() == b"\x00\xff__ _____\x00"
+    assert (tmp_path / "events.dat").read_bytes() == b"\x00\xff__ _____\x00"
     assert json.loads((tmp_path / "card.json").read_text()) == {
         "n": 17,
         "horse": 1,
