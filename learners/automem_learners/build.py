@@ -7,6 +7,7 @@ from pathlib import Path
 from automem.errors import UsageError
 from automem.memory.dialects import make_dialect
 from automem.rollout.chain import read_events
+from automem.rollout.redactions import forgotten_turns
 from automem_learners.dataset import Conversation, DataKind, Dataset, write_dataset
 from automem_learners.exact import ExactReader
 from automem_learners.published import PublishedReader
@@ -25,6 +26,7 @@ def build_dataset(
     """Write the selected turns to `folder` as training data.
 
     `dialect`: how the episodes spelled operations. `adjust`: what is written of the conversations.
+    Turns that were forgotten since are left out.
     UsageError where a trace is missing, lacks what `kind` needs, or does not agree with itself."""
     return write_dataset(
         folder,
@@ -48,6 +50,6 @@ def _conversations(
                 f"{directory} holds no journal: the selection was made from a run that has moved "
                 "or was removed"
             )
-        for row in reader.conversations(events, chosen):
+        for row in reader.conversations(events, chosen, forgotten_turns(directory)):
             is_turn = kind is DataKind.EXACT  # the published rules weigh nothing
             yield replace(row, share=chosen[row.step, row.turn].weight) if is_turn else row

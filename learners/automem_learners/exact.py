@@ -11,7 +11,7 @@ trained, which is the memory role's decision, and never the action, which is the
 turn of which nothing generated would be left (an action behind reasoning) gives no conversation.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from automem.errors import UsageError
 from automem.memory.dialects.base import Commit, Dialect, Done
 from automem.trace.events import Event, Role, Routine, Turn
 from automem_learners.dataset import HANDOVER, Conversation, Dataset, digest_ids
-from automem_learners.turns import SeenTurn, by_step, started
+from automem_learners.turns import NOTHING, SeenTurn, by_step, is_forgotten, started
 
 
 class ExactReader:
@@ -33,13 +33,17 @@ class ExactReader:
         self._dialect = dialect
 
     def conversations(
-        self, events: Sequence[Event], selected: Collection[tuple[int, int]]
+        self,
+        events: Sequence[Event],
+        selected: Collection[tuple[int, int]],
+        forgotten: Mapping[int, int] = NOTHING,
     ) -> Iterator[Conversation]:
-        """The selected (step, turn) pairs of one episode, in order; UsageError where a turn is not
-        there, is not the memory role's, or does not agree with the trace."""
-        missing = set(selected)
+        """The selected (step, turn) pairs of one episode, in order, without the `forgotten` ones
+        (step to its first: `automem.rollout.redactions.forgotten_turns`). UsageError where a turn
+        is not there, is not the memory role's, or does not agree with the trace."""
+        missing = {place for place in selected if not is_forgotten(*place, forgotten)}
         episode = started(events)
-        for turns in by_step(events):
+        for turns in by_step(events, forgotten):
             wanted = {turn for step, turn in missing if step == turns[0].turn.step}
             if not wanted:
                 continue

@@ -33,6 +33,8 @@ class Job:
     objective: Objective
     digest: str
     """Of all that decides the result; the scaling is not in it."""
+    sources: tuple[str, ...]
+    """Digests of the dataset and of the weights to go on from: what it learns from."""
 
 
 def make_job(
@@ -64,12 +66,13 @@ def make_job(
             f"every conversation is longer than max_tokens={recipe.max_tokens} (the shortest has "
             f"{shortest} tokens): raise max_tokens"
         )
+    start_weights = adapters.weights_digest(start) if start is not None else ""
     parts = (
         _digest(given),
         msgspec.json.encode(recipe).decode(),
         base.name,
         base.tokenizer,
-        adapters.weights_digest(start) if start is not None else "",
+        start_weights,
         repr(objective),
     )
     return Job(
@@ -82,6 +85,7 @@ def make_job(
         start=start,
         objective=objective,
         digest=hashlib.blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest(),
+        sources=tuple(source for source in (dataset.card.digest, start_weights) if source),
     )
 
 

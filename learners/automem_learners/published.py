@@ -8,7 +8,7 @@ from RL; traces of chat engines, which give no token ids, can be used.
 One conversation per routine of the memory role; every assistant turn of it is trained.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from automem.memory.dialects.base import Commit, Dialect, Done, Item
 from automem.memory.ops import Op
 from automem.trace.events import Event, Role, Routine
 from automem_learners.dataset import Conversation, digest_ids
-from automem_learners.turns import SeenTurn, by_step, started
+from automem_learners.turns import NOTHING, SeenTurn, by_step, is_forgotten, started
 
 CODE_FENCE = "```"
 
@@ -63,15 +63,21 @@ class PublishedReader:
         self._dialect = dialect
 
     def conversations(
-        self, events: Sequence[Event], selected: Collection[tuple[int, int]] | None = None
+        self,
+        events: Sequence[Event],
+        selected: Collection[tuple[int, int]] | None = None,
+        forgotten: Mapping[int, int] = NOTHING,
     ) -> Iterator[Conversation]:
         """The routines of one episode that hold a selected (step, turn), or all of them; those that
-        the rules drop are missing."""
+        the rules drop, and those of which a turn is `forgotten` (see `ExactReader`), are missing.
+        """
         episode = started(events)
         for turns in by_step(events):
             for routine in Routine:
                 talk = _memory_turns(turns, routine)
                 if not talk or not _is_selected(talk, selected):
+                    continue
+                if any(is_forgotten(seen.turn.step, seen.turn.turn, forgotten) for seen in talk):
                     continue
                 conversation = self._conversation(episode.episode, episode.seed, talk)
                 if conversation is not None:

@@ -122,7 +122,7 @@ def threads(count: int) -> Iterator[None]:
 def _steps_local(job: Job, stepper: LocalStepper, root: Path, tracker: Tracker) -> Progress:
     capacity, every = job.scaling.microbatch_tokens, job.scaling.checkpoint_every
     examples, report = fill_columns(stepper, job.examples, job.objective, capacity)
-    progress = Progress(job.digest, 1, stepper.layout, (), report)
+    progress = Progress(job.digest, 1, stepper.layout, (), report, job.sources)
     latest = checkpoints.newest(root)
     if latest is not None:
         progress = checkpoints.read_progress(latest, job.digest, 1, stepper.layout)

@@ -1,11 +1,15 @@
 """A trace as training reads it: every turn with the messages it answered, texts resolved."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from automem.errors import UsageError
 from automem.trace.events import EpisodeStarted, Event, Turn
 from automem.trace.texts import Messages, Prompts, Texts
+
+NOTHING: Mapping[int, int] = MappingProxyType({})
+"""No turn is forgotten."""
 
 
 class SeenTurn(NamedTuple):
@@ -33,10 +37,19 @@ def seen_turns(events: Iterable[Event]) -> Iterator[SeenTurn]:
             yield SeenTurn(event, messages, texts.resolve(event.completion))
 
 
-def by_step(events: Iterable[Event]) -> Iterator[list[SeenTurn]]:
-    """The turns of one step after the other."""
+def is_forgotten(step: int, turn: int, forgotten: Mapping[int, int]) -> bool:
+    """Whether a turn can be trained on no more; `forgotten`: step to the first such turn."""
+    return step in forgotten and turn >= forgotten[step]
+
+
+def by_step(
+    events: Iterable[Event], forgotten: Mapping[int, int] = NOTHING
+) -> Iterator[list[SeenTurn]]:
+    """The turns of one step after the other, without the `forgotten` ones."""
     step: list[SeenTurn] = []
     for seen in seen_turns(events):
+        if is_forgotten(seen.turn.step, seen.turn.turn, forgotten):
+            continue
         if step and step[0].turn.step != seen.turn.step:
             yield step
             step = []

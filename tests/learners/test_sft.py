@@ -14,6 +14,7 @@ from support.tiny_base import build_base, random_dataset
 from support.tiny_model import build_tokenizer
 from transformers import AutoModelForCausalLM
 
+from automem.audit.weights import unfinished
 from automem.errors import UsageError
 from automem_learners.adapters import read_version
 from automem_learners.dataset import Dataset
@@ -172,6 +173,20 @@ def test_frozen_weights_are_not_in_checkpoints(dataset: Dataset, base: str, tmp_
     state = torch.load(checkpoint / "state-0.pt", weights_only=True)
     assert state["trained"]
     assert all("lora_" in name for name in state["trained"])
+
+
+def test_forgetting_knows_a_checkpoint_by_the_dataset_and_the_adapter_that_it_began_from(
+    trained: Path, dataset: Dataset, base: str, tmp_path: Path
+) -> None:
+    before, scaling = read_version(trained), Scaling(checkpoint_every=4)
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            dataset, recipe(), base, tmp_path, scaling, Curve(dies_after=6),
+            start=Path(before.path),
+        )  # fmt: skip
+    for source in (dataset.card.digest, before.weights):
+        assert unfinished(tmp_path, {source}) == [tmp_path / "checkpoints"]
+    assert not unfinished(tmp_path, {"another"})
 
 
 def test_a_finished_training_is_not_repeated(trained: Path, dataset: Dataset, base: str) -> None:

@@ -87,7 +87,11 @@ class RandomSelector:
 
     def judge(self, traces: Traces) -> Iterator[tuple[Turn, Verdict]]:
         """See `Selector`. Reads the traces twice."""
-        pool = [(turn.kind, turn.tokens, turn.key) for turn in traces.turns()]
+        pool = [
+            (turn.kind, turn.tokens, turn.key)
+            for turn in traces.turns()
+            if not traces.is_forgotten(turn.key)
+        ]
         random.Random(derive("select", self._seed)).shuffle(pool)
         chosen = self._draw(pool)
         for turn in traces.turns():

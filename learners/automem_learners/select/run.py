@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 
+from automem.rollout.redactions import FORGOTTEN
 from automem_learners.select.report import Report
 from automem_learners.select.selection import TURNS, write_report, write_turns
 from automem_learners.select.selector import Selector
@@ -64,6 +65,8 @@ def _judged(
     candidates: list[Candidate],
 ) -> Iterator[Judged]:
     for turn, verdict in selector.judge(traces):
+        if traces.is_forgotten(turn.key):
+            verdict = Verdict(False, FORGOTTEN, value=0.0)
         if verdict.is_good and turn.episode_progression < cuts.get(turn.world, -math.inf):
             verdict = Verdict(False, "its episode is not among the best", value=verdict.value)
         key = msgspec.structs.replace(turn.key, run=folders[turn.key.run])

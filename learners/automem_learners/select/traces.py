@@ -15,9 +15,11 @@ from typing import Any
 import duckdb
 import msgspec
 
+from automem.rollout.redactions import forgotten_turns
 from automem.trace.progress import DISCOUNT, ENOUGH_PLAYS, HORIZON, USES, progress_sql
 from automem.trace.query import connect, run_names
 from automem_learners.select.verdict import Kind, TurnKey, form_of, kind_of
+from automem_learners.turns import is_forgotten
 
 BATCH = 2_000
 
@@ -120,6 +122,7 @@ class Traces:
         self.runs = run_names(runs)
         """Name to folder."""
         self.connection: duckdb.DuckDBPyConnection = connect(runs)
+        self._forgotten: dict[Path, dict[int, int]] = {}
         self._spill = tempfile.TemporaryDirectory(prefix="automem-select-")
         self.connection.execute(f"set temp_directory = '{self._spill.name}'")
         self.connection.execute("set preserve_insertion_order = false")
@@ -138,6 +141,14 @@ class Traces:
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small answer."""
         return self.connection.execute(sql).fetchall()
+
+    def is_forgotten(self, key: TurnKey) -> bool:
+        """Whether the turn was masked after it was played, or continues one that was: it can be
+        trained on no more."""
+        place = self.runs[key.run] / "episodes" / key.episode
+        if place not in self._forgotten:
+            self._forgotten[place] = forgotten_turns(place)
+        return is_forgotten(key.step, key.turn, self._forgotten[place])
 
     def set_uses(self, sql: str) -> None:
         """Which retrieved lines were used: a select with the columns run, episode, step, turn,

@@ -59,6 +59,8 @@ class Progress(msgspec.Struct, frozen=True):
     history: tuple[StepRecord, ...]
     report: dict[str, float] = {}
     """The objective's own figures."""
+    sources: tuple[str, ...] = ()
+    """The job's, digests: by them `automem forget` tells which checkpoints have seen a fact."""
 
     @property
     def steps(self) -> int:

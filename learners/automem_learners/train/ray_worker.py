@@ -37,7 +37,7 @@ def work(config: dict[str, Any]) -> None:
     start = local_copy(config["start"]) if config["start"] else job.start
     stepper = ZeroStepper(job.base, job.recipe, job.scaling, start, get_device())
     examples, report = fill_columns(stepper, job.examples, job.objective, capacity)
-    progress = Progress(job.digest, stepper.workers, stepper.layout, (), report)
+    progress = Progress(job.digest, stepper.workers, stepper.layout, (), report, job.sources)
     progress = _restored(stepper, progress)
     plan = Plan.of(examples, job.recipe)
     steps = train(stepper, plan, job.recipe, capacity, job.objective, progress.steps)

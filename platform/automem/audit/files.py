@@ -8,12 +8,13 @@ tokenizers are left as they are and noted in `Context.kept` where their bytes ho
 covered: what is encrypted or compressed in another way, and what weights have learned.
 """
 
+import functools
 import gzip
 import io
 import json
 import os
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,12 @@ from automem.audit.needle import Needle
 from automem.audit.texts import Masker
 from automem.audit.weights import why_kept
 from automem.errors import StoreError
+from automem.rollout.redactions import FORGOTTEN
 
 PARQUET = b"PAR1"
 ZIP = b"PK\x03\x04"
 GZIP = b"\x1f\x8b"
 NAMES_STAY = "names, ids or keys hold it, by which programs find their way: they stay"
-FORGOTTEN = "forgotten"
-"""Why a turn of a selection is selected no more."""
 
 
 @dataclass(slots=True)
@@ -41,8 +41,10 @@ class Context:
     needle: Needle
     renames: dict[str, str] = field(default_factory=dict)
     """Old to new names of texts."""
-    turns: set[tuple[str, int, int]] = field(default_factory=set)
-    """(episode, step, turn) whose completion was masked: they lose their tokens everywhere."""
+    turns: set[tuple[Any, ...]] = field(default_factory=set)
+    """(run's folder, episode, step, turn) whose completion was masked: they lose their tokens."""
+    forgotten: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    """(run's folder, episode, step) to the first turn that can be trained on no more."""
     kept: dict[Path, str] = field(default_factory=dict)
     """Files that hold the fact and are not masked, and why; members of archives below theirs."""
 
@@ -68,14 +70,33 @@ def masked(
         new = _by_kind(path, data, context)
     except (pa.ArrowException, zipfile.BadZipFile, gzip.BadGzipFile, EOFError) as error:
         raise StoreError(f"{path} cannot be read, so nothing is known of it: {error}") from error
-    if new == data:
+    if new == data and path not in context.kept:
         return None
     if beside is None:
         beside = os.listdir(path.parent) if path.parent.is_dir() else ()
     if why := why_kept(path.name, _as_text(data) is not None, beside):
         context.kept[path] = why
         return None
-    return new
+    return None if new == data else new
+
+
+def occurrences(path: Path, data: bytes, needle: Needle) -> int:
+    """How often a file holds it: a table in its cells; an archive counts once."""
+    kind = kind_of(path, data)
+    if kind == "archive":
+        return 1
+    if kind == "table":
+        rows = pq.read_table(io.BytesIO(data)).to_pylist()
+        return max(1, sum(map(needle.count, _strings(rows))))
+    return max(1, needle.count(data.decode(errors="replace")))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _strings(each)
 
 
 def _by_kind(path: Path, data: bytes, context: Context) -> bytes:
@@ -137,7 +158,7 @@ def _masked_table(path: Path, data: bytes, context: Context) -> bytes:
     groups, is_changed = [], False
     for number in range(source.num_row_groups):
         rows = source.read_row_group(number).to_pylist()
-        new = [_masked_row(row, masker, context) for row in rows]
+        new = [_masked_row(path, row, masker, context) for row in rows]
         is_changed = is_changed or new != rows
         groups.append(new)
     _note(path, masker, context)
@@ -152,16 +173,39 @@ def _masked_table(path: Path, data: bytes, context: Context) -> bytes:
     return out.getvalue()
 
 
-def _masked_row(row: dict[str, Any], masker: Masker, context: Context) -> dict[str, Any]:
+def _masked_row(
+    path: Path, row: dict[str, Any], masker: Masker, context: Context
+) -> dict[str, Any]:
     new = masker.row(row)
-    place = (row.get("episode"), row.get("step"), row.get("turn"))
-    is_forgotten = place in context.turns or new.get("completion") != row.get("completion")
-    if is_forgotten and new.get("token_ids") is not None:
-        new["token_ids"] = None
-        new["logprobs"] = None
-    if is_forgotten and new.get("is_selected"):
-        new.update(is_selected=False, reason=FORGOTTEN)
+    step = _run_of(path, row), row.get("episode"), row.get("step")
+    turn = row.get("turn")
+    if (*step, turn) in context.turns or new.get("completion") != row.get("completion"):
+        new |= {name: None for name in ("token_ids", "logprobs") if name in row}
+    first = context.forgotten.get(step)
+    if new.get("is_selected") and first is not None and turn is not None and turn >= first:
+        new |= {"is_selected": False, "reason": FORGOTTEN}
     return new
+
+
+def _run_of(table: Path, row: dict[str, Any]) -> Path | None:
+    """The folder of the run that a row is of: two runs may have episodes of one name."""
+    if isinstance(row.get("run"), str):
+        return _moved(row["run"], table.parent)
+    return table.parents[2] if table.parent.parent.name == "tables" else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _moved(run: str, selection: Path) -> Path:
+    """Where a run is that a selection names: there, or beside the selection where both have been
+    moved (as selections are read)."""
+    if Path(run).is_dir():
+        return Path(run).resolve()
+    parts = Path(run).parts
+    for parent in selection.absolute().parents:
+        for start in range(1, len(parts)):
+            if (place := parent.joinpath(*parts[start:])).is_dir():
+                return place.resolve()
+    return Path(run)
 
 
 def _masked_archive(path: Path, data: bytes, context: Context) -> bytes:

@@ -4,8 +4,9 @@ Promise: the new content of every file is staged first; then one file, `.forget/
 before it nothing has changed, after it the same command completes the work, whatever died. Doing it
 again finds nothing. A run that is being played is refused. Journals keep their chain and get
 redaction records (`automem.rollout.redactions`); `forgotten.jsonl` says what was done, without the
-fact. Not covered: weights (named, with the retraining), object stores, backups, other folders, old
-blocks of the disk, and the world itself, which shows the same again for the same seed.
+fact. Not covered: weights (named, with the retraining), stores and links (`audit.elsewhere` names
+what they hold), backups, other folders, old blocks of the disk, and the world itself, which shows
+the same again for the same seed.
 """
 
 import fcntl
@@ -22,10 +23,10 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from automem.audit.files import NAMES_STAY, Context, kind_of, masked
+from automem.audit.files import NAMES_STAY, Context, kind_of, masked, occurrences
 from automem.audit.journals import JournalRedactor
 from automem.audit.needle import Needle
-from automem.audit.weights import Tainted, tainted, unfinished
+from automem.audit.weights import HELD, Tainted, tainted, unfinished
 from automem.crash import crash_point
 from automem.errors import StoreError, UsageError
 from automem.rollout import lease as leases
@@ -49,7 +50,7 @@ class Find(msgspec.Struct, frozen=True):
     """Relative to the folder."""
     kind: str
     occurrences: int
-    """Records of a journal, rows or archives count once; in text, how often."""
+    """Records of a journal and archives count once; in text and cells of tables, how often."""
     old: str = ""
     """Digest of the file before, 32 hex digits."""
 
@@ -64,6 +65,24 @@ class Forgotten(msgspec.Struct, frozen=True):
     """What cannot be undone here."""
     left: list[str]
     """Places that could not be reached, in words."""
+
+    def without(self, needle: Needle) -> "Forgotten":
+        """As it is written down: names of files may hold the fact, too."""
+        mask, renewed = needle.mask, msgspec.structs.replace
+        return renewed(
+            self,
+            finds=[renewed(each, path=mask(each.path)) for each in self.finds],
+            tainted=[
+                renewed(
+                    each,
+                    name=mask(each.name),
+                    path=mask(each.path),
+                    because=mask(each.because),
+                )
+                for each in self.tainted
+            ],
+            left=[mask(place) for place in self.left],
+        )
 
 
 class DatasetChange(NamedTuple):
@@ -98,6 +117,10 @@ class Plan:
     """Episodes whose journal changes."""
     datasets: list[str] = field(default_factory=list)
     """Digests of datasets that held the fact."""
+    tainted: list[Tainted] = field(default_factory=list)
+    """Weights that saw it: trained now, or found by an earlier forgetting and still there."""
+    sources: set[str] = field(default_factory=set)
+    """Digests of those datasets, an earlier forgetting's too, and of those weights."""
     left: list[str] = field(default_factory=list)
 
 
@@ -129,34 +152,31 @@ def look(folder: Path, needle: Needle, datasets: Datasets) -> Plan:
     for directory in _episodes(folder):
         _look_at_journal(directory, folder, plan)
     handled = _look_at_datasets(folder, plan, datasets)
+    held = {*plan.datasets, *_held_before(folder)}
+    plan.tainted = tainted(folder, held)
+    plan.sources = held | {each.weights for each in plan.tainted if each.weights}
+    goes = unfinished(folder, plan.sources)
     for path in _files(folder):
-        if path not in handled and path.parent.name != JOURNAL_FOLDER:
+        if path in handled or path.parent.name == JOURNAL_FOLDER:
+            continue
+        if not any(path.is_relative_to(place) for place in goes):
             _look_at_file(path, folder, plan)
-    if plan.datasets:
-        plan.removes += unfinished(folder)
+    plan.removes += goes
+    _look_at_logs(folder, plan)
     _refuse_inputs(folder, plan)
-    plan.left += _stored(folder)
     return plan
-
-
-def what_stays(folder: Path, plan: Plan) -> list[Tainted]:
-    """Weights that saw the fact: now, or found by an earlier forgetting and still there."""
-    earlier = {each.dataset for record in read_log(folder) for each in record.tainted}
-    return tainted(folder, {*plan.datasets, *earlier} - {""})
 
 
 def carry_out(folder: Path, plan: Plan) -> Forgotten:
     """Stage, decide, move; the folder must be owned. StoreError where the disk refuses, before
     anything has changed."""
-    record = Forgotten(plan.id, plan.time, plan.finds, what_stays(folder, plan), plan.left)
+    record = Forgotten(plan.id, plan.time, plan.finds, plan.tainted, plan.left)
     if not plan.writes and not plan.removes:
         return record
     for directory in plan.episodes:
         if (directory / leases.LEASE_FILE).exists():  # whoever still plays it has lost it
             leases.acquire(directory, max(journal_epochs(directory), default=0))
-    log = folder / LOG
-    before = log.read_bytes() if log.exists() else b""
-    plan.writes[log] = before + msgspec.json.encode(record) + b"\n"
+    plan.writes[folder / LOG] = _log([*read_log(folder), record], plan.context.needle)
     stage = (folder / PLAN).parent
     try:
         shutil.rmtree(stage, ignore_errors=True)
@@ -173,6 +193,12 @@ def carry_out(folder: Path, plan: Plan) -> Forgotten:
         raise StoreError(f"{stage}: nothing was changed: {error}") from error
     complete(folder)
     return record
+
+
+def complete_all(folder: Path) -> bool:
+    """Complete what was decided on in the folder or in one below it; whether there was anything."""
+    found = {path.parent for path in folder.rglob(Path(PLAN).parent.name) if path.is_dir()}
+    return sum(complete(place) for place in sorted(found, reverse=True)) > 0
 
 
 def complete(folder: Path) -> bool:
@@ -229,6 +255,16 @@ def read_log(folder: Path) -> list[Forgotten]:
     return [msgspec.json.decode(line, type=Forgotten) for line in path.read_bytes().splitlines()]
 
 
+def _log(records: list[Forgotten], needle: Needle) -> bytes:
+    return b"".join(msgspec.json.encode(each.without(needle)) + b"\n" for each in records)
+
+
+def _held_before(folder: Path) -> set[str]:
+    """Datasets by which an earlier forgetting found weights, which may still be there."""
+    earlier = (each for record in read_log(folder) for each in record.tainted)
+    return {each.dataset for each in earlier if each.because == HELD} - {""}
+
+
 def _episodes(folder: Path) -> list[Path]:
     found = {path.parent for path in folder.rglob(JOURNAL_FOLDER) if path.is_dir()}
     return sorted(each for each in found if journal_epochs(each))
@@ -256,7 +292,12 @@ def _look_at_journal(directory: Path, folder: Path, plan: Plan) -> None:
             f"{made.actions[0]}): its world is rebuilt by replaying them. Finish it with `automem "
             "resume`, or remove its folder (it is then played from step 0); then forget"
         )
-    plan.context.turns |= {(directory.name, *place) for place in made.turns}
+    is_of_a_run = directory.parent.name == "episodes"
+    run = (directory.parents[1] if is_of_a_run else directory.parent).resolve()
+    plan.context.turns |= {(run, directory.name, *place) for place in made.turns}
+    for (_, step), turn in made.forgotten.items():
+        place = (run, directory.name, step)
+        plan.context.forgotten[place] = min(turn, plan.context.forgotten.get(place, turn))
     plan.writes |= made.files
     plan.episodes.append(directory)
     if not made.files:
@@ -304,9 +345,20 @@ def _look_at_file(path: Path, folder: Path, plan: Plan) -> None:
     if is_valid(data.partition(b"\n")[0] + b"\n"):
         plan.left.append(f"{where}: a stored copy of a journal; remove it (automem gc --storage)")
         return
-    text = data.decode(errors="replace")
-    plan.finds.append(Find(where, kind_of(path, data), max(1, needle.count(text)), digest(data)))
+    times = occurrences(path, data, needle)
+    plan.finds.append(Find(where, kind_of(path, data), times, digest(data)))
     plan.writes[path] = new
+
+
+def _look_at_logs(folder: Path, plan: Plan) -> None:
+    """What was written down of earlier forgettings names files."""
+    for path in sorted(folder.rglob(LOG)):
+        records, needle = read_log(path.parent), plan.context.needle
+        held = sum(record != record.without(needle) for record in records)
+        if held:
+            where = str(path.relative_to(folder))
+            plan.finds.append(Find(where, "records", held, digest(path.read_bytes())))
+            plan.writes[path] = _log(records, needle)
 
 
 def _refuse_inputs(folder: Path, plan: Plan) -> None:
@@ -323,17 +375,6 @@ def _refuse_inputs(folder: Path, plan: Plan) -> None:
                     f"{path.relative_to(folder)} holds the fact, and the run is unfinished: finish "
                     "it first (automem resume), for it is resumed from this file"
                 )
-
-
-def _stored(folder: Path) -> list[str]:
-    """Where runs were copied to, beyond this folder."""
-    found = []
-    for file in sorted(folder.rglob(RUN_FILE)):
-        spec = read_run(file.parent).spec
-        for url in (spec.storage_url, spec.segments_url):
-            if url:
-                found.append(f"{url}: the store has its own copy of {file.parent.name}; remove it")
-    return found
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -33,6 +33,7 @@ from automem.trace.blobs import CHAIN_START, blob_name, is_blob_name, next_link
 from automem.trace.events import (
     Blob,
     Committed,
+    EpisodeStarted,
     Event,
     MemoryChanged,
     Observed,
@@ -57,6 +58,8 @@ class MaskedJournal:
     occurrences: int = 0
     turns: set[tuple[int, int]] = field(default_factory=set)
     """(step, turn) of the turns whose completion was masked."""
+    forgotten: dict[tuple[int, int], int] = field(default_factory=dict)
+    """(epoch, step) to the first turn of it that was masked."""
     actions: list[int] = field(default_factory=list)
     """Steps whose committed action holds the fact."""
 
@@ -119,8 +122,10 @@ class JournalRedactor:
         made = MaskedJournal()
         for events in self._events.values():
             for event in events:
-                if isinstance(event, Blob) and self._needle.is_in(event.text):
-                    self._renames[event.digest] = blob_name(self._needle.mask(event.text))
+                if isinstance(event, Blob):
+                    text = self._masker.text(event.text)
+                    if text != event.text:
+                        self._renames[event.digest] = blob_name(text)
         new = {
             epoch: [self._masked((epoch, i), event, made) for i, event in enumerate(events)]
             for epoch, events in self._events.items()
@@ -182,12 +187,17 @@ class JournalRedactor:
         if new == plain:
             return event
         made.occurrences += 1
-        if isinstance(event, Turn) and new["completion"] != plain["completion"]:
-            new.pop("token_ids", None)
-            new.pop("logprobs", None)
-            made.turns.add((event.step, event.turn))
+        if isinstance(event, Turn):
+            at = (place[0], event.step)
+            made.forgotten[at] = min(event.turn, made.forgotten.get(at, event.turn))
+            if any(new.get(said) != plain.get(said) for said in ("completion", "tool_calls")):
+                new.pop("token_ids", None)
+                new.pop("logprobs", None)
+                made.turns.add((event.step, event.turn))
         if isinstance(event, Committed) and new["action"] != plain["action"]:
             made.actions.append(event.step)
+        if isinstance(event, EpisodeStarted) and new["fallback_action"] != plain["fallback_action"]:
+            made.actions.append(0)
         try:
             changed: Event = msgspec.convert(new, type(event))
         except msgspec.ValidationError as error:
@@ -259,6 +269,9 @@ class JournalRedactor:
                     step: text
                     for (owner, _), (step, text) in observations.items()
                     if owner == epoch
+                },
+                turns={
+                    step: turn for (owner, step), turn in made.forgotten.items() if owner == epoch
                 },
             )
         )

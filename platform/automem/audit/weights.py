@@ -7,6 +7,7 @@ masked; the retraining is the card's own: its recipe, on the dataset without the
 of a tokenizer are tied to the rows of a model's embedding: where they hold the fact, it is named.
 """
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -16,6 +17,13 @@ import msgspec
 
 CARD = "adapter.json"
 LEDGER = "ledger.jsonl"
+PROGRESS = "progress.json"
+"""In each checkpoint of a training."""
+CHECKPOINTS = frozenset({"checkpoints", "ray"})
+"""Folders of checkpoints in the output folder of a training: its own, and Ray Train's."""
+MADE = ".made"
+"""Beside them: trained weights that are not published yet."""
+HELD = "its dataset held the fact"
 WEIGHTS = frozenset({".safetensors", ".pt", ".pth", ".bin", ".onnx", ".gguf"})
 """Suffixes of files of weights, a gate's (`gate.pt`) among them."""
 _TOKENIZER = frozenset(
@@ -44,6 +52,8 @@ class Tainted(msgspec.Struct, frozen=True):
     conversations: int
     seconds: float
     because: str
+    weights: str = ""
+    """Digest of its weights, by which copies are known."""
 
     def sentence(self) -> str:
         """What it is, and what it would take."""
@@ -63,8 +73,7 @@ def why_kept(name: str, is_text: bool, beside: Collection[str]) -> str:
             "change the model: export it again without, or remove it"
         )
     is_tokenizer = name in _TOKENIZER or Path(name).stem == "vocab"
-    others = set(beside) - {name}
-    if is_tokenizer and (others & _MODEL or any(Path(one).suffix in WEIGHTS for one in others)):
+    if is_tokenizer and _MODEL & set(beside) - {name}:
         return (
             "the tokenizer's words hold it, and a masked one would change what the model reads: "
             "make a tokenizer without and train the model anew, or remove both"
@@ -74,29 +83,46 @@ def why_kept(name: str, is_text: bool, beside: Collection[str]) -> str:
 
 def tainted(folder: Path, datasets: Iterable[str]) -> list[Tainted]:
     """Adapters below `folder` that were trained on one of these datasets (digests), or begun from
-    one that was."""
-    seen, found = set(datasets), dict[str, Tainted]()
+    one that was; and their copies, as a registry keeps them without the card."""
+    seen, found = set(datasets), dict[Path, Tainted]()
     cards = {path.parent: _read(path) for path in sorted(folder.glob(f"**/{CARD}"))}
     for place, card in cards.items():
         if card.get("dataset") in seen:
-            found[card["name"]] = _named(card, place, folder, "its dataset held the fact")
+            found[place] = _named(card, place, folder, HELD)
     heirs = [pair for path in folder.glob(f"**/{LEDGER}") for pair in _inherited(path)]
     is_growing = True
     while is_growing:
         is_growing = False
+        names = {each.name for each in found.values()}
         for child, parent in heirs:
-            if parent in found and child not in found:
-                place, card = _card(cards, child)
-                because = f"its training began from {parent}"
-                found[child] = _named({**card, "name": child}, place, folder, because)
-                is_growing = True
-    return list(found.values())
+            because = f"its training began from {parent}"
+            for place in _places(cards, child) if parent in names else ():
+                if place not in found:
+                    card = {**cards.get(place, {}), "name": child}
+                    found[place] = _named(card, place, folder, because)
+                    is_growing = True
+    return [*found.values(), *_copies(folder, found)]
 
 
-def unfinished(folder: Path) -> list[Path]:
-    """Checkpoints (weights and optimizer states) of trainings that were under way."""
-    places = [path for path in folder.glob("**/checkpoints") if path.is_dir()]
-    return sorted(path for path in places if not (path.parent / CARD).exists())
+def unfinished(folder: Path, sources: Collection[str]) -> list[Path]:
+    """Checkpoints (weights and optimizer states) of trainings, Ray Train's too, that learned from
+    one of these datasets or went on from one of these weights (digests)."""
+    found = set()
+    for path in folder.glob(f"**/{PROGRESS}"):
+        if not set(sources) & set(learned_from(path.read_bytes())):
+            continue
+        above = [place for place in path.parents if place.is_relative_to(folder)]
+        roots = [place for place in above if place.name in CHECKPOINTS]
+        found |= {roots[0], roots[0].parent / MADE} if roots else {path.parent}
+    return sorted(path for path in found - {folder} if path.is_dir())
+
+
+def learned_from(progress: bytes) -> list[str]:
+    """What a checkpoint's `progress.json` names as the training's sources, digests."""
+    try:
+        return [str(each) for each in json.loads(progress)["sources"]]
+    except (ValueError, KeyError, TypeError):
+        return []  # not one of ours
 
 
 def _inherited(ledger: Path) -> Iterator[tuple[str, str]]:
@@ -130,15 +156,37 @@ def _read(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) and "name" in value else {}
 
 
-def _card(cards: dict[Path, dict[str, Any]], name: str) -> tuple[Path, dict[str, Any]]:
-    for place, card in cards.items():
-        if card.get("name") == name:
-            return place, card
-    return Path(), {}
+def _places(cards: dict[Path, dict[str, Any]], name: str) -> list[Path]:
+    """Where cards of this name lie; the bare name where none does."""
+    return [place for place, card in cards.items() if card.get("name") == name] or [Path(name)]
+
+
+def _copies(folder: Path, found: dict[Path, Tainted]) -> Iterator[Tainted]:
+    """Folders with the same weights, apart from those that the cards are of."""
+    originals = {each.weights: each for each in found.values() if each.weights}
+    if not originals:
+        return
+    for place in sorted({path.parent for path in folder.glob("**/*.safetensors")}):
+        if any(place.is_relative_to(card) for card in found):
+            continue
+        if original := originals.get(digest_of(sorted(place.glob("*.safetensors")))):
+            where, because = str(place.relative_to(folder)), f"a copy of {original.path}"
+            yield msgspec.structs.replace(original, path=where, because=because)
+
+
+def digest_of(files: Iterable[Path]) -> str:
+    """Digest of weights as a card has it: of the files' bytes, in this order."""
+    found = hashlib.blake2b(digest_size=16)
+    for path in files:
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                found.update(part)
+    return found.hexdigest()
 
 
 def _named(card: dict[str, Any], place: Path, folder: Path, because: str) -> Tainted:
-    where = str(place.relative_to(folder)) if place != Path() else "not in this folder"
+    is_here = place.is_relative_to(folder)
+    where = str(place.relative_to(folder)) if is_here else "not in this folder"
     return Tainted(
         name=str(card.get("name", "")),
         path=where,
@@ -147,4 +195,5 @@ def _named(card: dict[str, Any], place: Path, folder: Path, because: str) -> Tai
         conversations=int(card.get("conversations", 0)),
         seconds=float(card.get("seconds", 0.0)),
         because=because,
+        weights=str(card.get("weights", "")),
     )

@@ -10,16 +10,16 @@ from omegaconf import OmegaConf
 from rich import box
 from rich.table import Table
 
+from automem.audit.elsewhere import elsewhere
 from automem.audit.forget import (
     Forgotten,
     Plan,
     carry_out,
-    complete,
+    complete_all,
     look,
     near_mentions,
     owned,
     verify,
-    what_stays,
 )
 from automem.audit.needle import Needle, fact_needle, pattern_needle
 from automem.cli import FAILED
@@ -30,6 +30,8 @@ from automem.commands.play import shortest
 from automem.commands.table import wide_console
 from automem.config import compose
 from automem.errors import UsageError
+from automem.rollout.redactions import unfinished_plan
+from automem.rollout.run_dir import RUN_FILE
 
 EXAMPLES = [
     'automem forget RUN "17 horse" --dry-run      # where is it?',
@@ -57,12 +59,23 @@ def main(argv: list[str]) -> int:
     for place in folder.parents[:4]:
         if is_played(place):
             raise UsageError(f"{place} is being played: stop it with Ctrl-C, or wait for it")
+        if (place / RUN_FILE).exists():  # a resume looks for an unfinished forgetting from there up
+            raise UsageError(
+                f"{shortest(folder)} is part of a run, which can be forgotten in only as a whole: "
+                f"automem forget {shortest(place)} ..."
+            )
+    above = unfinished_plan(folder)
+    if above is not None and above != folder:
+        raise UsageError(
+            f"in {shortest(above)} something was being forgotten when the process died: finish it "
+            f"with `automem forget {shortest(above)}`"
+        )
     with owned(folder):
         return _forget(folder, options.fact, options.pattern, options.dry_run)
 
 
 def _forget(folder: Path, fact: str | None, pattern: str | None, is_dry: bool) -> int:
-    if not is_dry and complete(folder):
+    if not is_dry and complete_all(folder):
         print("a forgetting that was cut short is complete")
         if fact is None and pattern is None:
             return 0
@@ -73,8 +86,9 @@ def _forget(folder: Path, fact: str | None, pattern: str | None, is_dry: bool) -
     assert isinstance(config, dict)
     datasets = built(config["datasets"], "datasets")
     plan = look(folder, needle, datasets)
+    plan.left += elsewhere(folder, needle, plan.sources)
     if is_dry:
-        done = Forgotten(plan.id, plan.time, plan.finds, what_stays(folder, plan), plan.left)
+        done = Forgotten(plan.id, plan.time, plan.finds, plan.tainted, plan.left)
         _print(done, plan, folder)
         _hint(folder, needle)
         print("nothing was changed")

@@ -20,6 +20,8 @@ REDACTIONS = "redactions.jsonl"
 PLAN = ".forget/plan.json"
 """Written below the folder in which something is being forgotten, until it is."""
 START = "0" * 32
+FORGOTTEN = "forgotten"
+"""Why a selection leaves a turn out: see `forgotten_turns`."""
 
 
 class Redaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +42,8 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True):
     new: str
     observations: dict[int, str] = {}
     """Step to the name (`b:...`) of the observation that stood there: a replay compares by it."""
+    turns: dict[int, int] = {}
+    """Step to the first of its turns that was masked: see `forgotten_turns`."""
     previous: str = START
     """Digest of the record before this one."""
 
@@ -86,6 +90,16 @@ def redacted_observations(directory: Path) -> dict[int, str]:
     for record in read_redactions(directory):
         for step, name in record.observations.items():
             found.setdefault(step, name)
+    return found
+
+
+def forgotten_turns(directory: Path) -> dict[int, int]:
+    """Step to its first turn that can be trained on no more: prompt or completion were masked, so
+    the tokens are not known. Neither can its later turns, which continue it."""
+    found: dict[int, int] = {}
+    for record in read_redactions(directory):
+        for step, turn in record.turns.items():
+            found[step] = min(turn, found.get(step, turn))
     return found
 
 

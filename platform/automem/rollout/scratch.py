@@ -31,11 +31,20 @@ def scratch_root() -> Path:
 
 def scratch_dir(url: str) -> Path:
     """This node's folder for the run that is stored under `url`."""
-    digest = hashlib.blake2b(url.encode(), digest_size=4).hexdigest()
-    name = url.rstrip("/").rpartition("/")[2]
-    folder = scratch_root() / node_name()[:16] / f"{name}-{digest}"
+    folder = scratch_root() / node_name()[:16] / _folder_name(url)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
+
+
+def scratch_dirs(url: str) -> list[Path]:
+    """The run's folders of every node that this machine has been."""
+    found = (node / _folder_name(url) for node in sorted(scratch_root().glob("*")))
+    return [folder for folder in found if folder.is_dir()]
+
+
+def _folder_name(url: str) -> str:
+    digest = hashlib.blake2b(url.encode(), digest_size=4).hexdigest()
+    return f"{url.rstrip('/').rpartition('/')[2]}-{digest}"
 
 
 def forget_episode(folder: Path, episode: str) -> None:

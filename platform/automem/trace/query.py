@@ -59,14 +59,13 @@ class Answer(msgspec.Struct, frozen=True):
 
 def find_runs(patterns: Iterable[str | Path]) -> list[Path]:
     """Run directories that are named, that match a glob, or that lie below a named folder (as a
-    sweep leaves them); UsageError where a pattern leads to none."""
+    sweep leaves them); UsageError where a pattern leads to none. A path that is there is no glob:
+    its brackets are part of its name."""
     runs: dict[Path, None] = {}
     for pattern in patterns:
-        found = [
-            run
-            for path in sorted(glob(os.path.expanduser(str(pattern))))
-            for run in _below(Path(path))
-        ]
+        named = os.path.expanduser(str(pattern))
+        paths = [named] if os.path.exists(named) else sorted(glob(named))
+        found = [run for path in paths for run in _below(Path(path))]
         if not found:
             raise UsageError(
                 f"no run at {str(pattern)!r}: expected a folder with `tables` or `episodes` in it, "

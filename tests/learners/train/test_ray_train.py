@@ -12,6 +12,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from automem.audit.weights import unfinished
 from automem.errors import UsageError
 from automem.rollout.ray_local import connected
 from automem_learners.dataset import Dataset
@@ -154,6 +155,7 @@ def test_ctrl_c_stops_a_training_that_can_go_on_and_leaves_no_handler(
     with pytest.raises(KeyboardInterrupt):
         fit(dataset, given, base, tmp_path, parts, Stopper())
     assert signal.getsignal(signal.SIGINT) is before
+    assert unfinished(tmp_path, {dataset.card.digest}) == [tmp_path / "ray"]  # if it is forgotten
     rest = Curve()
     fit(dataset, given, base, tmp_path, parts, rest)
     assert min(rest.losses) > 0, "it went on from a checkpoint"

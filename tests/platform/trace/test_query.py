@@ -63,6 +63,14 @@ def test_a_sweeps_folder_and_a_glob_stand_for_the_runs_below(run):
         find_runs([run.parent / "nowhere"])
 
 
+def test_a_run_whose_path_has_brackets_is_found_by_it(tmp_path):
+    run = tmp_path / "sweep[1]" / "lr=[1,2]"
+    (run / "tables").mkdir(parents=True)
+    assert find_runs([run]) == [run]
+    assert find_runs([run.parent]) == [run]
+    assert find_runs([f"{tmp_path}/sweep*"]) == [run]
+
+
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
