@@ -102,6 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `automem show ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:  # a full disk, a file where a folder is needed: the system says it
+        say_error(f"{error.filename or 'the system refused'}: {error.strerror or error}")
+        return FAILED
 
 
 def load(name: str) -> Command:

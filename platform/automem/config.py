@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
@@ -281,8 +282,19 @@ def _are_seeds(value: Any) -> bool:
     )
 
 
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # ValueError where it is no number
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
 _TEXT = Check(lambda value: isinstance(value, str) and bool(value), "a name")
-_OPTIONAL_TEXT = Check(lambda value: value is None or isinstance(value, str), "text or null")
+_OPTIONAL_TEXT = Check(
+    lambda value: value is None or (isinstance(value, str) and "\0" not in value), "text or null"
+)
 
 CHECKS: dict[str, Check] = {
     SCAFFOLD: _TEXT,
@@ -299,8 +311,18 @@ CHECKS: dict[str, Check] = {
     "rollout.workers": _whole(0),
     "rollout.worker_cpus": _number(0.0),
     "rollout.sessions_per_worker": _whole(1),
+    "rollout.segment_steps": _whole(1),
+    "rollout.segment_s": _number(0.0),
+    "rollout.deadlines.call_s": _number(0.001),
+    "rollout.deadlines.step_s": _number(0.001),
+    "rollout.deadlines.patience_s": _number(0.0),
+    "rollout.deadlines.world_attempts": _whole(1),
+    "rollout.watchdog.silent_s": _number(0.001),
+    "rollout.watchdog.start_s": _number(0.001),
+    "rollout.watchdog.strikes": _whole(1),
+    "rollout.watchdog.straggler_s": _number(0.0),
     "engine.base_url": Check(
-        lambda value: value is None or str(value).startswith(("http://", "https://")),
+        lambda value: value is None or _is_address(str(value)),
         "an address such as http://127.0.0.1:8000/v1",
     ),
     "engine.sampling.temperature": _number(0.0),

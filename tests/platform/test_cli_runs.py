@@ -12,6 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from automem import cli
+from automem.rollout.run_dir import locked
 
 SMALL = ["env=concentration", "engine=scripted", "env.world.cards=8", "rollout.max_steps=12"]
 HERE = [*SMALL, "rollout.workers=0", "rollout.seeds=[1,2]"]
@@ -58,6 +59,78 @@ def test_a_folder_with_a_run_is_refused_and_left_as_it_is(
     assert cli.main(["rollout", *HERE, "run.dir=first", "run.seed=5"]) == cli.USAGE
     assert "already holds a run: continue it with `automem resume first`" in capsys.readouterr().err
     assert (tmp_path / "first" / "config.yaml").read_text() == before
+
+
+def test_a_run_that_is_just_beginning_is_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(tmp_path / "first"):  # by another process, which has no run.json yet
+        code = subprocess.run(
+            [sys.executable, "-m", "automem.cli", "rollout", *HERE, "run.dir=first"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert code.returncode == cli.USAGE
+    assert "is being played by" in code.stderr
+    assert [path.name for path in (tmp_path / "first").iterdir()] == ["run.lock"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run.dir=file"], "cannot be written"),
+        (["run.dir=file/below"], "cannot be written"),
+        (["~rollout"], "do without ~rollout"),
+        (["run.dir='a\0b'"], "run.dir must be text"),
+        (["scaffold=broken"], "scaffold.yaml"),
+        (["rollout.deadlines.step_s=-1"], "rollout.deadlines.step_s must be a number of at least"),
+        (["rollout.watchdog.silent_s=0"], "rollout.watchdog.silent_s must be"),
+        (["rollout.segment_steps=-1"], "rollout.segment_steps must be a whole number"),
+        (
+            ["engine=openai", "engine.base_url=http://127.0.0.1:notaport/v1", "engine.model=m"],
+            "engine.base_url must be an address",
+        ),
+    ],
+)
+def test_what_cannot_be_played_is_told_in_a_line(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/scaffold.yaml").write_text("files: [\n")
+    if words == ["scaffold=broken"]:
+        words = [f"scaffold={tmp_path}/broken"]
+    assert cli.main(["rollout", *HERE, *words]) == cli.USAGE
+    said = capsys.readouterr().err
+    assert told in said
+    assert "Traceback" not in said
+    assert (tmp_path / "file").read_text() == "mine"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_runs_folder_that_is_a_file_is_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").write_text("mine")
+    assert cli.main(["rollout", *HERE]) == cli.FAILED
+    assert "runs: File exists" in capsys.readouterr().err
+    assert cli.main(["rollout", *HERE, "run.dir=run"]) == 0
+    capsys.readouterr()
+    assert cli.main(["report", "run", "--out", "/dev/null/x.html"]) == cli.FAILED
+    assert "cannot write /dev/null/x.html" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [", "\0"])
+def test_a_damaged_configuration_is_told_when_a_run_is_resumed(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["rollout", *HERE, "run.dir=run"]) == 0
+    (tmp_path / "run/config.yaml").write_text(text)
+    capsys.readouterr()
+    assert cli.main(["resume", "run"]) != 0
+    said = capsys.readouterr().err
+    assert "remove it to go on without" in said
+    (tmp_path / "run/config.yaml").unlink()
+    assert cli.main(["resume", "run"]) == 0
 
 
 def test_a_sweep_plays_every_point_even_if_one_fails(

@@ -28,6 +28,9 @@ ENGINE = "base"
 
 def spec_from(config: DictConfig, config_dir: Path | str | None = None) -> RolloutSpec:
     """Everything that decides the run; UsageError where the tree does not hold it."""
+    for name in ("env", "engine", "rollout", "agent", "run"):
+        if name not in config:
+            raise UsageError(f"the configuration has no {name}: do without ~{name}")
     env, engine, rollout = (_plain(config[name]) for name in ("env", "engine", "rollout"))
     places = _plain(config.placement) if "placement" in config else {}
     role = RoleSpec(engine=ENGINE, sampling=engine.get("sampling") or {})

@@ -11,23 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from automem.cli import INTERRUPTED, PENDING, say_error
 from automem.commands.table import Row, print_table, print_tasks
-from automem.errors import InfrastructureError, UsageError
+from automem.errors import InfrastructureError, StoreError, UsageError
 from automem.progress import RunProgress
 from automem.report import write_report
 from automem.rollout.progress import Progress, RunResult
 from automem.rollout.run import OnProgress, resume_run, run_rollout
+from automem.rollout.run_dir import CONFIG_FILE as CONFIG_FILE
 from automem.rollout.run_dir import RUN_FILE, read_run
 from automem.rollout.spec import RolloutSpec
 from automem.rollout.stored_run import StoredRun
 from automem.trace.summary import write_summary
-from automem.tracker import Tracker, open_tracker, sync_command
+from automem.tracker import NoTracker, Tracker, open_tracker, sync_command
 
-CONFIG_FILE = "config.yaml"
-
-Start = Callable[[OnProgress], RunResult]
+OnBegun = Callable[[], None]
+Start = Callable[[OnProgress, OnBegun], RunResult]
 
 
 def play_new(
@@ -39,11 +40,17 @@ def play_new(
             f"{run_dir} already holds a run: continue it with `{resume_line(run_dir)}`, or choose "
             "another run.dir"
         )
-    run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, run_dir / CONFIG_FILE)
     name = title or f"{config.env.name}, {config.engine.name}"
+
+    def start(on_progress: OnProgress, on_begun: OnBegun) -> RunResult:
+        def begun() -> None:
+            OmegaConf.save(config, run_dir / CONFIG_FILE)
+            on_begun()
+
+        return run_rollout(spec, run_dir, on_progress, on_begun=begun)
+
     return _play(
-        lambda on_progress: run_rollout(spec, run_dir, on_progress),
+        start,
         run_dir,
         config,
         RunProgress(name) if is_shown else None,
@@ -52,22 +59,39 @@ def play_new(
 
 def play_on(run_dir: Path, workers: int | None = None) -> RunResult:
     """Finish a run that was begun."""
-    path = run_dir / CONFIG_FILE
-    config = OmegaConf.load(path) if path.exists() else OmegaConf.create({})
-    assert isinstance(config, DictConfig)
+    config = _kept(run_dir / CONFIG_FILE)
     return _play(
-        lambda on_progress: resume_run(run_dir, on_progress, workers=workers),
+        lambda on_progress, on_begun: resume_run(
+            run_dir, on_progress, workers=workers, on_begun=on_begun
+        ),
         run_dir,
         config,
         RunProgress(run_dir.name),
     )
 
 
+def _kept(path: Path) -> DictConfig:
+    """The configuration that a run was begun with; StoreError where it is damaged."""
+    try:
+        config = OmegaConf.load(path) if path.exists() else OmegaConf.create({})
+    except (YAMLError, OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}; remove it to go on without") from error
+    if not isinstance(config, DictConfig):
+        raise StoreError(f"{path} is no configuration; remove it to go on without")
+    return config
+
+
 def _play(
     start: Start, run_dir: Path, config: DictConfig, display: RunProgress | None
 ) -> RunResult:
     settings = _mapping(config.get("tracker") or {})
-    tracker = open_tracker(settings, run_dir, _mapping(config))
+    tracker: Tracker = NoTracker()
+
+    def begun() -> None:
+        """The folder is ours: nothing is written to it before."""
+        nonlocal tracker
+        tracker = open_tracker(settings, run_dir, _mapping(config))
+
     with display or nullcontext():
 
         def follow(progress: Progress) -> None:
@@ -76,7 +100,7 @@ def _play(
             tracker.log(_metrics(progress), step=progress.steps)
 
         try:
-            result = start(follow)
+            result = start(follow, begun)
         except InfrastructureError:
             _write_outcome(run_dir, tracker)
             raise

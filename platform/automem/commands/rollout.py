@@ -7,17 +7,19 @@ of a sweep; a point that fails does not stop the others.
 import argparse
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from automem.agent.scaffold import load_scaffold
 from automem.commands.arguments import Parser
 from automem.commands.plan import new_run_dir, spec_from
 from automem.commands.play import broken_off, close, cut_short, play_new
 from automem.commands.sweep import Point, expand, play_grid
 from automem.commands.sweep_search import first_of, play_search, split
 from automem.config import compose, groups, scaffolds
-from automem.errors import InfrastructureError
+from automem.errors import InfrastructureError, ScaffoldError, UsageError
 
 EXAMPLES = [
     "automem rollout                                  # the embedded game by the small model",
@@ -61,7 +63,12 @@ def points_of(argv: list[str]) -> list[Point]:
 
 def _point(options: argparse.Namespace, overrides: list[str]) -> Point:
     config = compose(options.config_name, overrides, options.config_dir)
-    return Point(overrides, config, spec_from(config, options.config_dir))
+    spec = spec_from(config, options.config_dir)
+    try:
+        load_scaffold(Path(spec.scaffold))
+    except ScaffoldError as error:
+        raise UsageError(f"scaffold={config.scaffold}: {error}") from error
+    return Point(overrides, config, spec)
 
 
 def sweep_settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -191,13 +191,16 @@ class HttpClient:
         max_bytes: int,
     ) -> None:
         """`max_bytes`: a longer response is refused. UsageError for anything but http(s)."""
-        parts = urlsplit(base_url)
+        wrong = f"{base_url!r} is no base URL: expected something like http://127.0.0.1:8000/v1"
+        try:
+            parts = urlsplit(base_url)
+            port = parts.port
+        except ValueError as error:
+            raise UsageError(f"{wrong} ({error})") from error
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(
-                f"{base_url!r} is no base URL: expected something like http://127.0.0.1:8000/v1"
-            )
+            raise UsageError(wrong)
         self._host = parts.hostname
-        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._port = port or (443 if parts.scheme == "https" else 80)
         self._path = parts.path.rstrip("/")
         self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
         lines = {

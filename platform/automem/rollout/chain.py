@@ -148,8 +148,11 @@ def is_valid(line: bytes) -> bool:
 
 def _attempt_of(path: Path) -> Attempt | None:
     """The record that opens a file; None where its writer died before it was whole."""
-    with open(path, "rb") as file:
-        line = file.readline()
+    try:
+        with open(path, "rb") as file:
+            line = file.readline()
+    except OSError as error:
+        raise StoreError(f"{path} is no journal: {error}") from error
     if not is_valid(line):
         return None
     event = decode(line)

@@ -32,7 +32,7 @@ from automem.errors import (
 from automem.memory.sandbox import Sandbox
 from automem.rollout import lease as leases
 from automem.rollout.chain import journal_epochs
-from automem.rollout.finish import drop_older_memories, finish_episode, memory_path, read_done
+from automem.rollout.finish import drop_older_memories, finish_episode, finished, memory_path
 from automem.rollout.guarded_world import GuardedWorld
 from automem.rollout.journal import Journal
 from automem.rollout.lease import Lease
@@ -102,7 +102,7 @@ async def play_episode(
     while True:
         attempt: Attempt | None = None
         try:
-            done = read_done(directory)
+            done = finished(directory, run_dir / "tables")
             if done is not None:
                 return result_of(done)
             attempt = Attempt(parts, key, directory, meter)
@@ -174,7 +174,9 @@ class Attempt:
         self._close_sandbox()
         history = recovered.history
         files = history.files if recovered.ended is not None and history is not None else None
-        return await asyncio.to_thread(finish_episode, self._directory, tables_dir, lease, files)
+        return await asyncio.to_thread(
+            finish_episode, self._directory, tables_dir, lease, files, self._parts.spec.fsync
+        )
 
     def overtaken_by(self) -> str:
         """Who has the lease by now; empty while it is this attempt."""

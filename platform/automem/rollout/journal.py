@@ -23,6 +23,7 @@ import msgspec
 from automem.crash import crash_point, is_armed
 from automem.errors import StoreError
 from automem.rollout.chain import ChainHead, iter_events, journal_path, read_events, seal
+from automem.rollout.durably import sync
 from automem.rollout.lease import Lease
 from automem.trace.blobs import blob_name, is_blob_name
 from automem.trace.events import INLINE_CHARS, Attempt, Blob, Event, Turn
@@ -89,6 +90,8 @@ class Journal:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._file = os.open(self._path, flags, 0o600)
+            if fsync:
+                sync(self._path.parent)
         except OSError as error:
             raise StoreError(f"{self._path}: cannot be created: {error}") from error
         try:

@@ -33,7 +33,7 @@ import ray.exceptions
 from automem.engine.protocol import Engine
 from automem.errors import StoreError, UsageError
 from automem.rollout.episode import EpisodeResult, EpisodeStatus, result_of
-from automem.rollout.finish import read_done
+from automem.rollout.finish import finished
 from automem.rollout.meter import WorkerStats
 from automem.rollout.progress import Ledger, Progress
 from automem.rollout.reserved import Reservation
@@ -315,7 +315,7 @@ class Pool:
     def _done(self, directory: Path) -> EpisodeResult | None:
         try:
             if self._stored is None:
-                done = read_done(directory)
+                done = finished(directory, directory.parents[1] / "tables")
             else:
                 done = self._stored.done(directory.name)
         except StoreError:

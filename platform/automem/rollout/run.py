@@ -20,7 +20,7 @@ import msgspec
 from automem.errors import InfrastructureError, UsageError
 from automem.rollout.engines import SharedEngines, all_local
 from automem.rollout.episode import EpisodeResult, EpisodeStatus, result_of
-from automem.rollout.finish import read_done
+from automem.rollout.finish import finished
 from automem.rollout.interrupt import StopRequest, stop_on_signal
 from automem.rollout.meter import WorkerStats
 from automem.rollout.progress import Ledger, Progress, RunResult
@@ -39,16 +39,20 @@ def run_rollout(
     on_progress: OnProgress | None = None,
     engines: SharedEngines | None = None,
     should_stop: Callable[[], bool] | None = None,
+    on_begun: Callable[[], None] | None = None,
 ) -> RunResult:
     """Play `spec` in `run_dir`, which must not hold a run yet (UsageError).
 
     `engines`: where shared engines come from and stay; without, they end with the run.
-    `should_stop`: asked now and then; ends the run as a first Ctrl-C does."""
+    `should_stop`: asked now and then; ends the run as a first Ctrl-C does. `on_begun`: called once
+    the folder is this run's."""
     if not (Path(spec.scaffold) / "scaffold.yaml").is_file():
         raise UsageError(f"{spec.scaffold} is no scaffold: it has no scaffold.yaml")
     run_dir = run_dir.absolute()
     with locked(run_dir):
         spec = create_run(run_dir, spec)
+        if on_begun is not None:
+            on_begun()
         return _play(spec, run_dir, on_progress, engines, should_stop)
 
 
@@ -58,14 +62,17 @@ def resume_run(
     workers: int | None = None,
     engines: SharedEngines | None = None,
     should_stop: Callable[[], bool] | None = None,
+    on_begun: Callable[[], None] | None = None,
 ) -> RunResult:
     """Play on what is not finished in `run_dir`; `workers` where it is to differ from before;
-    `engines` and `should_stop` as for `run_rollout`."""
+    the others as for `run_rollout`."""
     run_dir = run_dir.absolute()
     spec = read_run(run_dir).spec
     if workers is not None:
         spec = msgspec.structs.replace(spec, workers=workers)
     with locked(run_dir):
+        if on_begun is not None:
+            on_begun()
         return _play(spec, run_dir, on_progress, engines, should_stop)
 
 
@@ -119,7 +126,7 @@ def _unfinished(
     marked = stored.finished() if stored is not None else set()
     for key in spec.episodes:
         episode = spec.episode_id(key)
-        done = read_done(run_dir / "episodes" / episode)
+        done = finished(run_dir / "episodes" / episode, run_dir / "tables")
         if done is None and stored is not None and episode in marked:
             done = stored.done(episode)
         if done is None:

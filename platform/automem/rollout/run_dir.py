@@ -19,11 +19,14 @@ from typing import Any
 import msgspec
 
 from automem.errors import StoreError, UsageError
+from automem.rollout.durably import replace_file
 from automem.rollout.meter import WorkerStats
 from automem.rollout.redactions import unfinished_plan
 from automem.rollout.spec import RolloutSpec
 
 RUN_FILE = "run.json"
+CONFIG_FILE = "config.yaml"
+"""The composed configuration, kept by who began the run."""
 LOCK_FILE = "run.lock"
 SCAFFOLD_FOLDER = "scaffold"
 STORED_RUNS = "runs"
@@ -59,11 +62,15 @@ class RunFile(msgspec.Struct, frozen=True):
 def create_run(run_dir: Path, spec: RolloutSpec) -> RolloutSpec:
     """Write down what is to be played, scaffold included; the spec as a resume will read it.
 
-    UsageError where the folder already holds a run."""
+    UsageError where the folder already holds a run, or something of somebody else's."""
     if (run_dir / RUN_FILE).exists() or (run_dir / "episodes").exists():
         raise UsageError(
             f"{run_dir} already holds a run: continue it with `automem resume {run_dir}`, or "
             "choose another run.dir"
+        )
+    if (run_dir / CONFIG_FILE).exists():
+        raise UsageError(
+            f"{run_dir} holds a {CONFIG_FILE} that is no rollout's: choose another run.dir"
         )
     ids = [spec.episode_id(key) for key in spec.episodes]
     if not ids or len(set(ids)) < len(ids):
@@ -118,12 +125,31 @@ def add_measurements(run_dir: Path, wall_s: float, stats: WorkerStats, restarts:
 
 
 def _copy_scaffold(source: Path, target: Path) -> None:
-    """A copy that is whole or not there; what an earlier attempt left goes."""
+    """A copy that is whole or not there. UsageError where something else has its name: it may be
+    somebody's."""
+    if target.exists():
+        if _same_files(source, target):  # a start that was killed has come so far
+            return
+        raise UsageError(f"{target} is there already and not of this run: choose another run.dir")
+    draft = target.with_name(f".{SCAFFOLD_FOLDER}.draft")
     try:
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(source, draft)
+        os.rename(draft, target)
     except (OSError, shutil.Error) as error:
+        shutil.rmtree(draft, ignore_errors=True)
         raise StoreError(f"the scaffold {source} cannot be copied to {target}: {error}") from error
+
+
+def _same_files(one: Path, other: Path) -> bool:
+    def files(folder: Path) -> dict[Path, bytes]:
+        return {
+            path.relative_to(folder): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+
+    return other.is_dir() and files(one) == files(other)
 
 
 @contextmanager
@@ -168,9 +194,8 @@ def _owned(run_dir: Path, descriptor: int) -> str:
 
 
 def _write(run_dir: Path, run: RunFile) -> None:
-    temporary = run_dir / f".{RUN_FILE}.{os.getpid()}"
+    data = msgspec.json.format(msgspec.json.encode(run)) + b"\n"
     try:
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(run)) + b"\n")
-        os.replace(temporary, run_dir / RUN_FILE)
+        replace_file(run_dir / RUN_FILE, data, run.spec.fsync)
     except OSError as error:
         raise StoreError(f"{run_dir / RUN_FILE} cannot be written: {error}") from error

@@ -10,9 +10,11 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from automem.errors import StoreError
@@ -64,7 +66,13 @@ def episode_rows(run_dir: Path, names: Sequence[str]) -> list[dict[str, Any]]:
     folder = run_dir / "tables" / "episodes"
     rows: list[dict[str, Any]] = []
     for name in names:
-        rows.extend(pq.ParquetFile(folder / f"{name}.parquet").read().to_pylist())
+        path = folder / f"{name}.parquet"
+        try:
+            rows.extend(pq.ParquetFile(path).read().to_pylist())
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(
+                f"{path} cannot be read: {error}; `automem resume {run_dir}` makes it again"
+            ) from error
     return rows
 
 
@@ -159,6 +167,7 @@ def write_summary(run_dir: Path, timing: Mapping[str, float] | None = None) -> d
         temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error}") from error
     return summary
