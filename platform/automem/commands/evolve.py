@@ -14,6 +14,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.text import Text
 
+from automem.agent.isolation import find_isolation
+from automem.agent.roles import AgentOptions
 from automem.agent.scaffold import load_scaffold
 from automem.agent.scaffold_files import read_files
 from automem.cli import INTERRUPTED, PENDING, say_error
@@ -173,6 +175,8 @@ class Parts:
         check_world(self.template.world)
         load_scaffold(Path(self.template.scaffold))
         self.start = read_files(Path(self.template.scaffold))
+        if plain["allow_hooks"]:
+            _check_hooks(self.template.agent.get("hooks", AgentOptions().hooks))
         engine = plain["engine"]
         self.model = str(engine.get("model") or engine["name"])
         self.games: int = value_of(int, plain["finalize"]["games"], "finalize.games")
@@ -190,6 +194,22 @@ class Parts:
             },
         )
         self.reviewer: Reviewer = built(plain["reviewer"], "reviewer")
+
+
+def _check_hooks(mode: str) -> None:
+    """UsageError where the hooks that a revision may bring could not be run."""
+    if mode == "off":
+        raise UsageError(
+            "allow_hooks=true lets revisions bring a hooks.py, and with agent.hooks=off none would "
+            "ever run: leave one of the two out"
+        )
+    isolation = find_isolation() if mode == "isolated" else None
+    if isinstance(isolation, str):
+        raise UsageError(
+            f"allow_hooks=true lets revisions bring code, which runs isolated only: {isolation}. "
+            "Leave allow_hooks out, or, if you trust whatever the reviewer writes with your "
+            "rights, use agent.hooks=unprotected"
+        )
 
 
 def run(parts: Parts, folder: Path) -> int:

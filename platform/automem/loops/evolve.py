@@ -18,14 +18,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from automem.loops.evolve_plan import Plan, Wave
-from automem.loops.evolve_review import CONFIRM, SMOKE, cost, failures_of, kept, repetition, runs_of
+from automem.loops.evolve_results import title_of
+from automem.loops.evolve_review import (
+    CONFIRM,
+    SMOKE,
+    cost,
+    failures_of,
+    kept,
+    repetition,
+    shown_failure,
+)
 from automem.loops.evolve_stage import Arena, Entrant
 from automem.loops.gate import Comparison, Verdict, confirm, race
 from automem.loops.lineage import Declared, Lineage, Measured, Node
 from automem.loops.proficiency import Unfinished
 from automem.loops.reviewers.constraints import check_revision, explain
 from automem.loops.reviewers.interface import (
-    Failed,
     Reviewer,
     ReviewError,
     ReviewRequest,
@@ -33,6 +41,7 @@ from automem.loops.reviewers.interface import (
     Rules,
     Toolbox,
 )
+from automem.loops.reviewers.plain_text import printable
 from automem.loops.seedbook import SeedBook
 from automem.loops.stage import Played
 from automem.seeds import SeedRange, derive
@@ -161,21 +170,19 @@ class Evolution:
         try:
             revision = asyncio.run(self._reviewer.review(request, toolbox))
         except ReviewError as error:
+            why = printable(str(error))
             if error.is_retryable:
                 raise Unfinished(
-                    f"{slot}: the reviewer gave no revision ({error}): nothing is lost, run the "
+                    f"{slot}: the reviewer gave no revision ({why}): nothing is lost, run the "
                     "same command again to go on"
                 ) from error
-            self.lineage.lapse(slot, str(error), cost(error.spent))
-            self._say(f"  no revision: {error}")
+            self.lineage.lapse(slot, why, cost(error.spent))
+            self._say(f"  no revision: {why}")
             return None
         return self._grow(slot, champion, revision, failed)
 
     def _request(self, slot: str, champion: Node, failed: Node | None) -> ReviewRequest:
-        shown = None
-        if failed is not None:
-            files = self.lineage.files(failed)
-            shown = Failed(node=failed, files=files, runs=runs_of(self._folder, failed))
+        shown = shown_failure(self._folder, self.lineage, failed) if failed else None
         workspace = self._folder / "reviews" / slot.replace(", ", "-").replace(" ", "-")
         workspace.mkdir(parents=True, exist_ok=True)
         return ReviewRequest(
@@ -210,15 +217,14 @@ class Evolution:
             slot,
             champion.id,
             files,
-            reasons=revision.reasons,
-            reviewer=revision.reviewer,
+            reasons=printable(revision.reasons),
+            reviewer=printable(revision.reviewer),
             continues=failed.id if failed else "",
-            knowledge=revision.knowledge,
-            error=error or repetition(self.lineage, files, champion),
+            knowledge=[printable(line) for line in revision.knowledge],
+            error=printable(error) or repetition(self.lineage, files, champion),
             spent=cost(revision.spent),
         )
-        title = node.grown.reasons.strip().partition("\n")[0]
-        self._say(f"  {node.id}: {title}")
+        self._say(f"  {node.id}: {title_of(node)}")
         return node
 
     # Playing

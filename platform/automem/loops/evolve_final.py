@@ -3,8 +3,8 @@
 Every reading is a line of `final_looks.jsonl` beside the runs, written before the first of its
 games is played, and its number stands beside the result: the more often anybody looks, the less a
 look is worth. Promise: a champion is read once per run; what came of it is told again, not played
-again, and a miss is not retried. A killed reading goes on and stays the same look. No loop,
-reviewer, gate or ledger imports this module.
+again, and a miss is not retried. A killed reading goes on and stays the same look; it is played
+under the loop's own settings only. No loop, reviewer, gate or ledger imports this module.
 """
 
 import time
@@ -19,6 +19,7 @@ from automem.loops.lineage import Lineage, Node
 from automem.loops.proficiency import Unfinished
 from automem.loops.records import Records
 from automem.loops.stage import Played
+from automem.rollout.run_dir import RUN_FILE
 from automem.seeds import SeedRange, seeds_from
 from automem.trace.statistics import Estimate, estimate, paired_difference
 
@@ -54,13 +55,15 @@ class FinalTable:
         self._records = Records(folder.parent / LOOKS, Look)
 
     def read(self, games: int) -> Look:
-        """The result, played if it was not yet. UsageError where nothing was accepted."""
+        """The result, played if it was not yet. UsageError where nothing was accepted, or where the
+        arena would play under other settings than the loop did."""
         start, champion = self._lineage.nodes()[0], self._lineage.champion()
         if champion.id == start.id:
             raise UsageError(
                 "nothing was accepted: the champion is the starting scaffold, so there is nothing "
                 "to compare, and no final seed was read"
             )
+        self._check_settings(start)
         known = [look for look in self._records.all() if self._is_this(look, champion)]
         finished = [look for look in known if look.difference is not None]
         if finished:
@@ -80,6 +83,23 @@ class FinalTable:
     def looks(self) -> int:
         """How often the range was read, by anything beside this file."""
         return max((look.number for look in self._records.all()), default=0)
+
+    def _check_settings(self, start: Node) -> None:
+        declared, world = self._lineage.declared(), self._arena.world
+        if declared is not None and declared.world != world:
+            differs = f"world: {declared.world}, not {world}"
+        else:
+            study = self._folder / "studies" / start.id
+            if not (study / RUN_FILE).exists():
+                raise UsageError(f"{study} is gone: nothing says how the loop's games were played")
+            fields = self._arena.differing_from(study)
+            if not fields:
+                return
+            differs = f"{', '.join(fields)}; {study / RUN_FILE} has the loop's"
+        raise UsageError(
+            f"the loop was played with other settings ({differs}): judge it with its own, so give "
+            "nothing but finalize.games; no final seed was read"
+        )
 
     def _is_this(self, look: Look, champion: Node) -> bool:
         return (look.run, look.champion) == (self._folder.name, champion.grown.version)

@@ -20,6 +20,7 @@ from automem.errors import UsageError
 from automem.loops.evolve_review import CONFIRM
 from automem.loops.gate import Rule
 from automem.loops.lineage import Lineage, Node
+from automem.loops.reviewers.plain_text import printable
 from automem.trace.statistics import Estimate
 
 RESULTS = "results.json"
@@ -143,7 +144,7 @@ def _gain(kind: str, found: Estimate | None) -> dict[str, float | None]:
 
 def title_of(node: Node) -> str:
     """The first line of a revision's reasons."""
-    return node.grown.reasons.strip().partition("\n")[0]
+    return printable(node.grown.reasons).strip().partition("\n")[0]
 
 
 def verdict_of(node: Node) -> str:

@@ -10,9 +10,12 @@ from pathlib import Path
 import msgspec
 
 from automem.agent.scaffold import MAX_SOURCE_BYTES
-from automem.agent.scaffold_files import NAMES, files_digest
+from automem.agent.scaffold_files import NAMES, SCHEMA, files_digest
+from automem.agent.schema_file import MAX_BYTES
+from automem.errors import ScaffoldError
 from automem.loops.lineage import Lineage, Node
-from automem.loops.reviewers.interface import Spent
+from automem.loops.reviewers.interface import Failed, Spent
+from automem.loops.reviewers.plain_text import printable
 from automem.loops.stage import Played
 from automem.rollout.run_dir import RUN_FILE
 
@@ -39,13 +42,23 @@ def kept(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def _can_be_kept(name: str, text: object) -> bool:
-    if name not in NAMES or not isinstance(text, str) or len(text) > MAX_SOURCE_BYTES:
+    if name not in NAMES or not isinstance(text, str):
         return False
     try:
-        text.encode()
+        size = len(text.encode())
     except UnicodeEncodeError:
         return False
-    return True
+    return size <= (MAX_BYTES if name == SCHEMA else MAX_SOURCE_BYTES)
+
+
+def shown_failure(folder: Path, lineage: Lineage, node: Node) -> Failed:
+    """What a continuation is shown of a failed attempt. Files that cannot be read are left out: an
+    answer may have been too long to be kept whole."""
+    runs = runs_of(folder, node)
+    try:
+        return Failed(node=node, files=lineage.files(node), runs=runs)
+    except ScaffoldError as error:
+        return Failed(node=node, files={}, unreadable=str(error), runs=runs)
 
 
 def repetition(lineage: Lineage, files: Mapping[str, str], champion: Node) -> str:
@@ -64,7 +77,7 @@ def failures_of(played: Played) -> str:
         for failure in played.summary["failures"]
         if not failure["is_infrastructure"]
     ]
-    return "; ".join(dict.fromkeys(told))[:MAX_REASON] or "no reason was recorded"
+    return printable("; ".join(dict.fromkeys(told)))[:MAX_REASON] or "no reason was recorded"
 
 
 def cost(spent: Spent) -> dict[str, float]:

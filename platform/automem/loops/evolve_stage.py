@@ -13,11 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from automem.loops.stage import Arm, Played, Stage
+from automem.loops.stage import BASE, Arm, Played, Stage, differing
 from automem.progress import RunProgress
 from automem.rollout.engines import SharedEngines
 from automem.rollout.progress import Progress
 from automem.rollout.run import OnProgress
+from automem.rollout.run_dir import read_run
 from automem.rollout.spec import RolloutSpec
 
 
@@ -44,6 +45,17 @@ class Arena:
     def world(self) -> str:
         """The world's name."""
         return self._template.world.name
+
+    def differing_from(self, run_dir: Path) -> list[str]:
+        """Settings in which this arena's games differ from those of a run that another played."""
+        planned, template = read_run(run_dir).spec, self._template
+        ours = msgspec.structs.replace(
+            template,
+            engines={BASE: template.engines[BASE]},
+            memory=template.gameplay,  # the base plays both roles
+            episodes=planned.episodes,
+        )
+        return differing(planned, ours)
 
     def play(
         self, entrants: Sequence[Entrant], seeds: Sequence[int], title: str, max_steps: int = 0

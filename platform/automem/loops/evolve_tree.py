@@ -10,6 +10,7 @@ from rich.text import Text
 
 from automem.loops.evolve_results import Results, title_of, verdict_of
 from automem.loops.lineage import Measured, Node
+from automem.loops.reviewers.plain_text import printable
 from automem.trace.statistics import Estimate
 
 COLOURS = {"accepted": "green", "rejected": "red", "eliminated": "red", "open": "yellow"}
@@ -41,7 +42,7 @@ def line_of(node: Node) -> str:
         p = node.measured[-1].comparison.p
         words.append(f"{node.gain:+.3f}" + (f" (p = {p:.4f})" if p is not None else ""))
     reason = node.grown.error.strip().partition("\n")[0] or title_of(node)
-    return " ".join(words) + (f": {reason}" if reason else "")
+    return printable(" ".join(words) + (f": {reason}" if reason else ""))
 
 
 def print_node(node: Node, console: Console, diff_lines: int | None = None) -> None:
@@ -71,7 +72,7 @@ def print_node(node: Node, console: Console, diff_lines: int | None = None) -> N
     _say(console, "verdict", f"{verdict}: {node.judged.reason}" if node.judged else "")
     _say(console, "cost", ", ".join(f"{value:g} {name}" for name, value in grown.spent.items()))
     if grown.diff:
-        lines = grown.diff.split("\n")
+        lines = printable(grown.diff).split("\n")
         shown = lines if diff_lines is None else lines[:diff_lines]
         left = len(lines) - len(shown)
         console.print(Syntax("\n".join(shown), "diff", background_color="default", word_wrap=True))
@@ -85,7 +86,7 @@ def _say(console: Console, name: str, text: str) -> None:
         table = Table.grid(padding=(0, 1))
         table.add_column(width=11, style="dim")
         table.add_column()
-        table.add_row(f"  {name}", Text(text))
+        table.add_row(f"  {name}", Text(printable(text)))
         console.print(table)
 
 

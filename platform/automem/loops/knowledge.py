@@ -29,6 +29,8 @@ from automem.trace.events import Blob, Committed, EpisodeStarted, Observed
 MOST_EPISODES = 8
 """Of a run whose words are read: more say little that is new."""
 
+_LEAST_WORDS = 3
+"""Of a passage that is taken for a piece of a declared line."""
 _WORD = re.compile(r"[a-z]{3,}")
 _CODE = re.compile(r"\{[{%#].*?[}%#]\}|\{[^{}]*\}")
 """What templates and patterns compute: no words of anybody's."""
@@ -89,7 +91,7 @@ def classify(
     for passage in added(old, new):
         words = tuple(sorted((_words(_CODE.sub(" ", passage.text)) & world_words) - known))
         text = _bare(passage.text)
-        if any(line in text or text in line for line in said):
+        if any(line in text or _is_part(text, line) for line in said):
             kind = KnowledgeClass.DECLARED
         elif len(words) >= (1 if passage.acts else 2):
             # A rule needs but one word of the world to act on it; wording may mention one.
@@ -146,6 +148,14 @@ def _own_words() -> frozenset[str]:
     start = conf_dir() / "scaffold" / "v0"
     texts = " ".join(path.read_text(encoding="utf-8") for path in sorted(start.iterdir()))
     return frozenset(_words(f"{_COMMON_TEXT} {fields} {' '.join(OPS)} {texts}"))
+
+
+def _is_part(text: str, line: str) -> bool:
+    """Whether a passage is a piece of a declared line: whole words, and enough of them to be no
+    accident."""
+    if len(re.findall(r"\w+", text)) < _LEAST_WORDS:
+        return False
+    return re.search(rf"(?<!\w){re.escape(text)}(?!\w)", line) is not None
 
 
 def _bare(text: str) -> str:

@@ -138,3 +138,23 @@ def test_a_knowledge_file_is_read_once_and_what_is_wrong_with_it_told(tmp_path: 
     path.write_text("x" * 64_001)
     with pytest.raises(UsageError, match="64000 is the most"):
         read_knowledge(path)
+
+
+@pytest.mark.parametrize(
+    ("added_line", "kind"),
+    [
+        ("---", "structure"),
+        ("#", "structure"),
+        ("cards", "structure"),
+        ("the", "structure"),
+        ("an owl pairs up", "declared"),
+        ("n owl pairs u", "structure"),
+        ("flip the owl, then", "declared"),
+    ],
+)
+def test_a_piece_of_a_declared_line_is_declared_only_where_it_is_no_accident(
+    added_line: str, kind: str
+) -> None:
+    new = {**START, "plan.j2": f"{START['plan.j2']}{added_line}\n"}
+    said = "An owl pairs up with the cards: flip the owl, then the others."
+    assert kinds(new, (said,)) == [(added_line, kind)]

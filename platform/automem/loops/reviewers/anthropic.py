@@ -1,7 +1,8 @@
 """The `anthropic` reviewer: the Messages API with tools, by the official client.
 
-What `openai.py` says of retries holds here, too. What the model sent (thinking included) goes back
-to it as it was; the system prompt is marked for the endpoint's cache.
+What `openai.py` says of retries holds here, too, but for Retry-After: this client waits however
+long it says, up to the review's budget of seconds. What the model sent (thinking included) goes
+back to it as it was; the system prompt is marked for the endpoint's cache.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 from automem.errors import UsageError
 from automem.loops.reviewers.interface import Tool
 from automem.loops.reviewers.models import ModelReviewer
-from automem.loops.reviewers.openai import INSTALL, key_of, refused
+from automem.loops.reviewers.openai import INSTALL, check_calls, key_of, refused
 from automem.loops.reviewers.speaking import EndpointError, Said, Told, ToolUse, Turn
 
 
@@ -108,7 +109,8 @@ def _said(answer: Any) -> Said:
             for block in blocks
             if block.type == "tool_use"
         ),
-        raw=[block.model_dump(mode="json", exclude_none=True) for block in blocks],
+        # In Python's own types: as JSON, half a surrogate pair in a key would be an error here.
+        raw=[block.model_dump(exclude_none=True) for block in blocks],
         tokens_in=usage.input_tokens + cached,
         tokens_out=usage.output_tokens,
         stopped=answer.stop_reason or "",
@@ -130,6 +132,7 @@ def anthropic_reviewer(
     """The reviewer of `conf/reviewer/anthropic.yaml`; arguments as of `openai_reviewer`."""
     if not model:
         raise UsageError("reviewer.model is empty: name the model as the endpoint does")
+    check_calls(timeout_s, retries, max_tokens)
     speaker = AnthropicSpeaker(
         model,
         base_url,

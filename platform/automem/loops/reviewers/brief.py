@@ -31,7 +31,8 @@ Rules, checked by program:
 - Memory stays in the agent's hands: LOG keeps a writing operation, PLAN a reading one, both prompts
   list the operations.
 - The task is not yours: commit.j2 and commit_turns stay as they are, to the byte; templates print
-  {{ observation }}, {{ action }} and {{ instruction }} whole and never test or change them.
+  {{ observation }}, {{ action }} and {{ instruction }} whole and never test or change them; the
+  first two stand outside every block (if, for, set, filter, macro).
 - PLAN may not write: nothing is recorded before the world has answered. LOG sees the action and
   what came of it.
 - Knowledge of the task (what things cost, how enemies behave) is not structure. Where you add a
@@ -101,6 +102,8 @@ def told_failure(failed: Failed) -> str:
     lines = ["# Your last revision did not stand", _told(node)]
     if node.grown.error:
         lines.append(f"It was not played: {node.grown.error}")
+    if failed.unreadable:
+        lines.append(f"Its files are not shown: {failed.unreadable}")
     if failed.runs:
         lines.append("Episodes played with it are among the traces; compare the runs.")
     lines.append(f"```diff\n{node.grown.diff[:_MOST_DIFF_CHARS]}\n```")

@@ -16,12 +16,12 @@ from automem.suggest import no_such
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Of one review; null is no limit."""
+    """Of one review. Seconds and calls always have a limit, so every review ends."""
 
     tokens: int | None = 1_000_000
-    """Prompt and completion tokens of all calls."""
+    """Prompt and completion tokens of all calls; None is no limit."""
     money: float | None = None
-    """In the currency of the prices."""
+    """In the currency of the prices; None is no limit."""
     seconds: float = 1_800.0
     calls: int = 80
 

@@ -22,10 +22,11 @@ from pathlib import Path
 from automem.errors import ScaffoldError, UsageError
 from automem.loops.reviewers.folder import Output, prepare, read_output
 from automem.loops.reviewers.interface import ReviewError, ReviewRequest, Revision, Spent, Toolbox
+from automem.loops.reviewers.ranges import check_least
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TERM")
 _MOST_PRINTED = 1_000_000
-_SHOWN_CHARS = 600
+_SHOWN_BYTES = 600
 _GRACE_S = 5.0
 
 
@@ -49,13 +50,14 @@ class CommandReviewer:
                 f"is no shell to split it; got {command!r}"
             )
         self._command = [str(word) for word in command]
-        if shutil.which(self._command[0]) is None:
+        program = shutil.which(self._command[0])
+        if program is None:
             raise UsageError(f"reviewer.command: there is no program {self._command[0]!r}")
+        self._program = os.path.abspath(program)  # it is started in another folder than ours
         missing = [name for name in environment if name not in os.environ]
         if missing:
             raise UsageError(f"reviewer.environment: not set here: {', '.join(missing)}")
-        if deadline_s <= 0:
-            raise UsageError(f"reviewer.deadline_s must be above 0, got {deadline_s}")
+        check_least("deadline_s", deadline_s, 0.01)
         self._deadline_s = deadline_s
         self._environment = {name: os.environ[name] for name in (*_KEPT, *environment)
                              if name in os.environ}  # fmt: skip
@@ -66,7 +68,13 @@ class CommandReviewer:
         began = time.monotonic()
         place = request.workspace / "command"
         await asyncio.to_thread(shutil.rmtree, place, True)
-        given, output = await asyncio.to_thread(prepare, request, place, True)
+        try:
+            given, output = await asyncio.to_thread(prepare, request, place, True)
+        except OSError as error:
+            raise ReviewError(
+                f"{self.name}: {place} cannot be prepared ({error}): remove it",
+                is_retryable=True,
+            ) from error
         failure = await self._run(given, output, request.workspace / "printed.txt")
         spent = Spent(seconds=time.monotonic() - began)
         if failure:
@@ -93,18 +101,26 @@ class CommandReviewer:
         home.mkdir(exist_ok=True)
         words = [
             word.replace("{input}", str(given)).replace("{output}", str(output))
-            for word in self._command
+            for word in self._command[1:]
         ]
-        process = await asyncio.create_subprocess_exec(
-            *words,
-            cwd=output,
-            env={"HOME": str(home), "TMPDIR": str(home), **self._environment},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-        reader = asyncio.create_task(_keep(process, printed))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                self._program,
+                *words,
+                cwd=output,
+                env={"HOME": str(home), "TMPDIR": str(home), **self._environment},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return (
+                f"{self._program} could not be started ({error.strerror}); a script needs a first "
+                "line such as #!/bin/sh"
+            )
+        last = bytearray()
+        reader = asyncio.create_task(_keep(process, printed, last))
         try:
             async with asyncio.timeout(self._deadline_s):
                 await process.wait()
@@ -113,13 +129,14 @@ class CommandReviewer:
         finally:
             await _end(process, reader)
         if process.returncode:
-            last = printed.read_text(encoding="utf-8", errors="replace")[-_SHOWN_CHARS:].strip()
-            return f"the program ended with status {process.returncode}: {last}"
+            told = last.decode(errors="replace").strip()
+            return f"the program ended with status {process.returncode}: {told}"
         return ""
 
 
-async def _keep(process: asyncio.subprocess.Process, path: Path) -> None:
-    """Write down what it prints, up to a bound, and read on so that it never waits."""
+async def _keep(process: asyncio.subprocess.Process, path: Path, last: bytearray) -> None:
+    """Write down what it prints, up to a bound, and read on so that it never waits. `last` has the
+    end of it, whatever becomes of the file."""
     assert process.stdout is not None
     room = _MOST_PRINTED
     with path.open("wb") as file:
@@ -127,6 +144,8 @@ async def _keep(process: asyncio.subprocess.Process, path: Path) -> None:
             file.write(data[:room])
             file.flush()
             room -= min(room, len(data))
+            last += data
+            del last[:-_SHOWN_BYTES]
 
 
 async def _end(process: asyncio.subprocess.Process, reader: "asyncio.Task[None]") -> None:

@@ -5,7 +5,8 @@
 - *structure*: something else than wording changes (`structure.py`).
 - *task*: task behaviour and environment are untouched. The hand-over to the gameplay role is as
   it was; instruction, observation and action reach the routines whole and as they are: templates
-  print them and neither test nor change them (conditions belong in notices).
+  print them and neither test nor change them (conditions belong in notices); observation and
+  action are printed outside every block, so nothing can leave them out.
 - *timing*: nothing is written before the world has answered. PLAN has no writing operation; LOG
   sees the action and what came of it.
 - *hooks*: code only where it is allowed.
@@ -17,6 +18,7 @@ whether the revision helps; whether added text is knowledge of the task (`loops.
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -39,6 +41,8 @@ READS = frozenset({"READ", "SEARCH", "TAIL"})
 _UNTOUCHED = ("commit.j2",)
 _GAMEPLAY = ("commit_turns",)
 """Keys of scaffold.yaml that are the gameplay role's."""
+_UNASKED = ("action", "observation")
+"""What every prompt of a step is given; files and notices there may be none."""
 _ADDED_TO_A_LOG = frozenset({"APPEND"})
 
 
@@ -168,8 +172,17 @@ def _task(
 def _tampering(name: str, source: str) -> Iterator[Violation]:
     """Uses of the world's own texts other than printing them whole."""
     tree = parse(name, source)
+    caught = {
+        id(output)
+        for block in tree.find_all(_CATCHING)
+        if not isinstance(block, nodes.For) or block.recursive
+        for output in block.find_all(nodes.Output)
+    }
     printed = {
-        id(child) for output in tree.find_all(nodes.Output) for child in output.iter_child_nodes()
+        id(child)
+        for output in tree.find_all(nodes.Output)
+        if id(output) not in caught
+        for child in output.iter_child_nodes()
     }
     for found in tree.find_all(nodes.Name):
         if found.name not in _WHOLE:
@@ -184,6 +197,16 @@ def _tampering(name: str, source: str) -> Iterator[Violation]:
 
 
 _WHOLE = ("observation", "instruction", "action")
+_CATCHING = (
+    nodes.FilterBlock,
+    nodes.AssignBlock,
+    nodes.CallBlock,
+    nodes.Macro,
+    nodes.Block,
+    nodes.For,
+)
+"""What is printed inside these can be changed or tested by the template. A loop only where it is
+recursive: `loop(...)` then gives what its body prints."""
 
 
 def _memory(schema: ScaffoldSchema) -> Iterator[Violation]:
@@ -255,18 +278,44 @@ def _opening(routine: str, after: Scaffold) -> Iterator[Violation]:
         needs["shown"] = Constraint.MEMORY
     if after.hooks or any(routine in notice.routines for notice in schema.notices):
         needs["notices"] = Constraint.MEMORY
-    marks = {value: _mark(value) for value in ("action", "observation", "shown", "notices")}
-    values = {
-        "action": marks["action"],
-        "observation": marks["observation"],
+    missed = {value for value in _UNASKED if value in needs} - _unconditional(
+        routine, after.sources.get(routine, "")
+    )
+    marks = {value: _mark(value) for value in (*_UNASKED, "shown", "notices")}
+    for given in _moments(marks):
+        text = after.render(routine, given)
+        missed |= {value for value in needs if given[value] and marks[value] not in text}
+    for value, constraint in needs.items():
+        if value in missed:
+            outside = ", outside every block" if value in _UNASKED else ""
+            yield Violation(
+                constraint, f"{routine}.j2", f"does not always print `{value}` whole{outside}"
+            )
+
+
+def _moments(marks: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """What a template can be given: with and without files, shown files and notices."""
+    lists = {
         "index": [{"name": "notes.txt", "lines": 1, "bytes": 5}],
         "shown": [{"name": "notes.txt", "text": marks["shown"]}],
         "notices": [marks["notices"]],
     }
-    texts = [after.render(routine, {**values, "changed": changed}) for changed in (True, False)]
-    for value, constraint in needs.items():
-        if not all(marks[value] in text for text in texts):
-            yield Violation(constraint, f"{routine}.j2", f"does not always print `{value}` whole")
+    for changed, *full in product((True, False), repeat=1 + len(lists)):
+        given: dict[str, Any] = {value: marks[value] for value in _UNASKED}
+        for (name, some), is_full in zip(lists.items(), full, strict=True):
+            given[name] = some if is_full else []
+        yield {**given, "changed": changed}
+
+
+def _unconditional(name: str, source: str) -> set[str]:
+    """What a template prints whatever it is given."""
+    printed = [node for node in parse(name, source).body if isinstance(node, nodes.Output)]
+    return {
+        child.name
+        for output in printed
+        for child in output.iter_child_nodes()
+        if isinstance(child, nodes.Name)
+    }
 
 
 def _mark(value: str) -> str:

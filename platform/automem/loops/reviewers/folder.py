@@ -83,6 +83,13 @@ def _copy_traces(request: ReviewRequest, folder: Path) -> None:
 
 def read_output(output: Path) -> Output:
     """What is in OUTPUT; ScaffoldError says what cannot be used."""
+    try:
+        return _read_output(output)
+    except OSError as error:
+        raise ScaffoldError(f"{output.name} cannot be read: {error}") from error
+
+
+def _read_output(output: Path) -> Output:
     for folder in (output, output / SCAFFOLD):
         if folder.is_symlink() or not folder.is_dir():
             raise ScaffoldError(f"{folder.name!r} is not a plain folder")

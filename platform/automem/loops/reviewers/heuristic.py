@@ -110,7 +110,7 @@ class RandomOrder(Heuristic):
 def _base_of(request: ReviewRequest) -> tuple[Mapping[str, str], list[str], Sequence[Path]]:
     """What to edit, the edits that are in it, and the episodes to learn from."""
     failed = request.failed
-    if failed is None or not _is_harmless(failed.node):
+    if failed is None or not failed.files or not _is_harmless(failed.node):
         return request.files, [], request.runs
     runs = failed.runs if any(map(finished_episodes, failed.runs)) else request.runs
     return failed.files, labels_of(failed.node), runs

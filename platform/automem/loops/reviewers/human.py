@@ -18,9 +18,12 @@ from automem.errors import ScaffoldError, UsageError
 from automem.loops.reviewers.constraints import check_revision, explain
 from automem.loops.reviewers.folder import Output, prepare, read_output
 from automem.loops.reviewers.interface import ReviewError, ReviewRequest, Revision, Spent, Toolbox
+from automem.loops.reviewers.ranges import check_least
 from automem.report import write_report
 
 DONE, SKIP, PROBLEMS = "done", "skip", "PROBLEMS.md"
+_LEAST_POLL_S = 0.01
+"""Looking more often would only keep a core busy."""
 
 
 class HumanReviewer:
@@ -41,6 +44,8 @@ class HumanReviewer:
             raise UsageError(f"reviewer.open_with must be a list of words, got {open_with!r}")
         if open_with and shutil.which(open_with[0]) is None:
             raise UsageError(f"reviewer.open_with: there is no program {open_with[0]!r}")
+        check_least("deadline_s", deadline_s, _LEAST_POLL_S, may_be_null=True)
+        check_least("poll_s", poll_s, _LEAST_POLL_S)
         self._deadline_s = deadline_s
         self._poll_s = poll_s
         self._open_with = list(open_with)

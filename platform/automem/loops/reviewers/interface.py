@@ -33,6 +33,8 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     node: Node
     """With its error, its numbers and its verdict."""
     files: Mapping[str, str]
+    """Empty where they cannot be read, which `unreadable` explains."""
+    unreadable: str = ""
     runs: tuple[Path, ...] = ()
     """What was played with it before it was stopped; empty where it was not played at all."""
 

@@ -18,7 +18,6 @@ from typing import Any
 import msgspec
 
 from automem.agent.scaffold_files import HOOKS
-from automem.errors import UsageError
 from automem.loops.reviewers.brief import FORMAT, METHOD, situation
 from automem.loops.reviewers.budget import Account, read_limits
 from automem.loops.reviewers.constraints import check_revision, explain
@@ -29,6 +28,8 @@ from automem.loops.reviewers.interface import (
     Tool,
     Toolbox,
 )
+from automem.loops.reviewers.plain_text import is_unicode, unicode_only
+from automem.loops.reviewers.ranges import check_least
 from automem.loops.reviewers.speaking import (
     EndpointError,
     Result,
@@ -95,8 +96,12 @@ class ModelReviewer:
         """`submissions`: how often it may submit; the last one stands. `context_tokens`: longest
         prompt; older results of tools are dropped before it is reached. `most_idle`: answers in a
         row without a tool call before the review is over."""
-        if submissions < 1:
-            raise UsageError(f"reviewer.submissions must be at least 1, got {submissions}")
+        for option, value in (
+            ("submissions", submissions),
+            ("context_tokens", context_tokens),
+            ("most_idle", most_idle),
+        ):
+            check_least(option, value, 1)
         self.name = name
         self._speaker = speaker
         self._limits, self._prices = read_limits(budget, prices)
@@ -162,6 +167,7 @@ class _Review:
             said = await by._speaker.answer(f"{METHOD}\n{FORMAT}", turns, tools)
             account.add(said.tokens_in, said.tokens_out)
             log.add("said", **_shown(said))
+            said = _sendable(said)
             turns.append(said)
             revision, told = await self._answer(said)
             if revision is not None:
@@ -225,6 +231,20 @@ class _Review:
             spent=self._account.spent,
         )
         return revision, ""
+
+
+def _sendable(said: Said) -> Said:
+    """The turn without halves of surrogate pairs, which tools, files and requests cannot take; a
+    call that has one is answered with that and not carried out."""
+    uses = [
+        use
+        if is_unicode([use.id, use.name, use.arguments])
+        else ToolUse(unicode_only(use.id), unicode_only(use.name), {}, "not Unicode text")
+        for use in said.uses
+    ]
+    return msgspec.structs.replace(
+        said, text=unicode_only(said.text), uses=tuple(uses), raw=unicode_only(said.raw)
+    )
 
 
 def _make_room(turns: list[Turn]) -> None:

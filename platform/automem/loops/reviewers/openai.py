@@ -1,7 +1,8 @@
 """The `openai` reviewer: any endpoint of chat completions with tools, by the official client.
 
 The client retries what may pass (429, 5xx, dropped connections, time-outs) and waits as long as
-Retry-After says; what is left is an EndpointError. Needs `pip install 'automem[reviewers]'`.
+Retry-After says; where that is more than 120 s it does not retry. What is left is an EndpointError.
+Needs `pip install 'automem[reviewers]'`.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 from automem.errors import UsageError
 from automem.loops.reviewers.interface import Tool
 from automem.loops.reviewers.models import ModelReviewer
+from automem.loops.reviewers.ranges import check_least
 from automem.loops.reviewers.speaking import EndpointError, Said, Told, ToolUse, Turn
 
 INSTALL = "pip install 'automem[reviewers]'"
@@ -73,6 +75,13 @@ class OpenAISpeaker:
         if self._client is not None:
             await self._client.close()
             self._client = None
+
+
+def check_calls(timeout_s: float, retries: int, max_tokens: int) -> None:
+    """UsageError where a client could not work with these."""
+    check_least("timeout_s", timeout_s, 0.1)
+    check_least("retries", retries, 0)
+    check_least("max_tokens", max_tokens, 1)
 
 
 def key_of(variable: str, base_url: str | None) -> str:
@@ -146,7 +155,7 @@ def _said(answer: Any) -> Said:
 def _use(call: str, name: str, arguments: str) -> ToolUse:
     try:
         found = json.loads(arguments or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return ToolUse(call, name, {}, f"the arguments are no JSON ({error})")
     if not isinstance(found, dict):
         return ToolUse(call, name, {}, "the arguments must be a JSON object")
@@ -170,6 +179,7 @@ def openai_reviewer(
     further ones. `more`: see `ModelReviewer`."""
     if not model:
         raise UsageError("reviewer.model is empty: name the model as the endpoint does")
+    check_calls(timeout_s, retries, max_tokens)
     speaker = OpenAISpeaker(
         model,
         base_url,

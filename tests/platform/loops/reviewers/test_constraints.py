@@ -4,7 +4,7 @@ import pytest
 from support.reviews import START
 
 from automem.agent.scaffold_files import read_files
-from automem.config import scaffold_path
+from automem.config import conf_dir, scaffold_path
 from automem.loops.reviewers.constraints import Constraint, check_revision, explain
 from automem.loops.reviewers.interface import Rules
 
@@ -83,11 +83,53 @@ def test_the_hand_over_is_the_gameplay_roles() -> None:
         "{{ observation | upper }}",
         "{% set observation = 'calm' %}{{ observation }}",
         "{% for line in observation.split('x') %}{{ line }}{% endfor %}",
+        "{% filter replace('zombie', 'cow') %}{{ observation }}{% endfilter %}",
+        "{% set x %}{{ observation }}{% endset %}{% if 'owl' in x %}flip 05{% endif %}"
+        "{{ observation }}",
+        "{% macro say() %}{{ observation }}{% endmacro %}{{ observation }}{{ say() | upper }}",
+        "{% macro loud() %}{{ caller() | upper }}{% endmacro %}"
+        "{% call loud() %}{{ observation }}{% endcall %}"
+        "{{ observation }}",
+        "{% block sight %}{{ observation }}{% endblock %}{{ self.sight() | upper }}"
+        "{{ observation }}",
+        "{% for n in [1] recursive %}{{ observation }}{% if n %}{{ loop([0]) | upper }}{% endif %}"
+        "{% endfor %}{{ observation }}",
     ],
 )
 def test_what_the_world_says_is_printed_as_it_is(text: str) -> None:
     plan = START["plan.j2"].replace("{{ observation }}", text)
     assert "task" in broken(plan=plan)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "index",
+        "not index",
+        "notices",
+        "shown",
+        "not index or index[0].lines < 5",
+        "notices or shown or index",
+    ],
+)
+def test_no_condition_decides_whether_the_observation_is_printed(condition: str) -> None:
+    text = f"{{% if {condition} %}}{{{{ observation }}}}{{% endif %}}"
+    for name, constraint in (("plan", "task"), ("log", "timing")):
+        assert broken(**{name: START[f"{name}.j2"].replace("{{ observation }}", text)}) == {
+            constraint
+        }
+
+
+def test_what_is_shown_is_printed_whatever_else_there_is() -> None:
+    plan = START["plan.j2"].replace("{{ file.text }}", "{% if index %}{{ file.text }}{% endif %}")
+    assert broken(plan=plan) == {"memory"}
+
+
+def test_parts_that_are_empty_may_be_left_out() -> None:
+    plan = START["plan.j2"].replace(
+        "{{ observation }}", "{{ observation }}{% if notices %}!{% endif %}"
+    )
+    assert broken(plan=plan) == set()
 
 
 def test_an_instruction_that_was_shown_stays() -> None:
@@ -141,6 +183,13 @@ def test_hostile_files_are_told_and_nothing_more(name: str, text: str) -> None:
     assert found
     assert found[0].constraint is Constraint.FORM
     assert len(explain(found)) < 2_000
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (conf_dir() / "scaffold").iterdir()))
+def test_the_scaffolds_that_come_with_the_program_may_be_revised(name: str) -> None:
+    files = read_files(scaffold_path(name))
+    schema = files["scaffold.yaml"]
+    assert check_revision(files, {**files, "scaffold.yaml": f"{schema}\nmax_files: 9\n"}) == []
 
 
 def test_a_scaffold_without_its_schema_or_a_template_is_none() -> None:

@@ -195,7 +195,8 @@ def test_the_program_of_a_cancelled_review_is_ended(tmp_path: Path, run: Path) -
         ({"command": []}, "list of words"),
         ({"command": ["no-such-program-anywhere"]}, "no program"),
         ({"command": ["true"], "environment": ["NOT_SET_ANYWHERE"]}, "NOT_SET_ANYWHERE"),
-        ({"command": ["true"], "deadline_s": 0}, "above 0"),
+        ({"command": ["true"], "deadline_s": 0}, "deadline_s must be at least"),
+        ({"command": ["true"], "deadline_s": None}, "deadline_s must be at least .* got None"),
     ],
 )
 def test_a_wrong_command_is_told_before_anything_is_spent(
@@ -205,7 +206,79 @@ def test_a_wrong_command_is_told_before_anything_is_spent(
         CommandReviewer(**options)
 
 
+def script(tmp_path: Path, first: str = "#!/bin/sh\n") -> Path:
+    """An executable that leaves its copy of the scaffold with nine lines shown."""
+    path = tmp_path / "agent.sh"
+    path.write_text(
+        f"{first}sed -i 's/card rank}}/card rank, show_last: 9}}/' scaffold/scaffold.yaml\n"
+        "echo show nine lines > reasons.md\n"
+    )
+    path.chmod(0o755)
+    return path
+
+
+def test_a_program_is_found_from_where_the_loop_was_started(
+    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    revision = ask(CommandReviewer(["./agent.sh"]), request(tmp_path, run))
+    assert "show_last: 9" in revision.files["scaffold.yaml"]
+
+
+def test_a_program_that_cannot_be_started_is_told(tmp_path: Path, run: Path) -> None:
+    path = script(tmp_path, first="")
+    with pytest.raises(ReviewError, match=r"could not be started .*first line") as caught:
+        ask(CommandReviewer([str(path)]), request(tmp_path, run))
+    assert not caught.value.is_retryable
+
+
+def test_the_last_words_are_told_though_the_program_took_its_output_away(
+    tmp_path: Path, run: Path
+) -> None:
+    asked = request(tmp_path, run)
+    printed = asked.workspace / "printed.txt"
+    source = f"import os, sys, time\nprint('out of ideas', flush=True)\nos.unlink({str(printed)!r})"
+    with pytest.raises(ReviewError, match=r"status 3: .*out of ideas"):
+        ask(program(tmp_path, f"{source}\nsys.exit(3)"), asked)
+
+
+@pytest.mark.parametrize("what", ["scaffold", "output"])
+def test_an_output_that_may_not_be_read_is_refused(
+    what: str, tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, is_dir = os.scandir, Path.is_dir
+
+    def scandir(path: Any) -> Any:  # root may read all there is, so the refusal is played
+        if what == "scaffold" and Path(path).parent.name == "output":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    def looked_at(path: Path) -> bool:
+        if what == "output" and path.name == "scaffold" and path.parent.name == "output":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    reviewer = program(tmp_path, EDIT)
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(Path, "is_dir", looked_at)
+    with pytest.raises(ReviewError, match=r"output cannot be read: .*Permission denied"):
+        ask(reviewer, request(tmp_path, run))
+
+
 # People
+
+
+@pytest.mark.parametrize("poll_s", [0, -1, None, float("nan"), "often", True])
+def test_a_person_is_not_waited_for_by_a_busy_loop(poll_s: Any) -> None:
+    with pytest.raises(UsageError, match=r"poll_s must be at least 0\.01"):
+        HumanReviewer(poll_s=poll_s)
+
+
+def test_a_deadline_for_a_person_is_a_time_or_null() -> None:
+    HumanReviewer(deadline_s=None)
+    with pytest.raises(UsageError, match=r"deadline_s must be at least 0\.01 or null, got 0"):
+        HumanReviewer(deadline_s=0)
 
 
 def person(asked: ReviewRequest, *moves: Any, **options: Any) -> tuple[Any, list[str]]:

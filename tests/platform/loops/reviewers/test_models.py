@@ -19,7 +19,9 @@ from support.reviewer_server import (
 )
 from support.reviews import START, failed, node, played, request
 
+from automem.config import conf_dir
 from automem.errors import UsageError
+from automem.loops.reviewers.budget import read_limits
 from automem.loops.reviewers.interface import ReviewError, ReviewRequest, Revision
 from automem.loops.reviewers.toolbox import TraceToolbox
 
@@ -261,3 +263,86 @@ def test_wrong_settings_are_told_before_anything_is_spent(
 
     with pytest.raises(UsageError, match=message):
         openai_reviewer("m", "http://127.0.0.1:9/v1", **changes)
+
+
+HALF = "\ud83d"
+"""Half of a surrogate pair: JSON can spell it, nothing else can hold it."""
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "call",
+    [
+        Call("search", {"text": HALF}),
+        Call("sql", {"query": f"select '{HALF}'"}),
+        Call(f"search{HALF}", {"text": "owl"}),
+        submit({"plan.j2": HALF}),
+        submit({HALF: "x"}),
+        submit({"scaffold.yaml": SHOWN}, f"show nine lines {HALF}"),
+        submit({"scaffold.yaml": SHOWN}, knowledge=[HALF]),
+    ],
+)
+def test_half_a_surrogate_pair_in_a_call_is_told_and_the_review_goes_on(
+    protocol: str, call: Call, tmp_path: Path, run: Path
+) -> None:
+    with serving([call, GOOD]) as server:
+        revision = ask(protocol, server, request(tmp_path, run))
+        assert server.told("error: not Unicode text")
+    assert revision.files["scaffold.yaml"] == SHOWN
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_half_a_surrogate_pair_in_what_is_said_does_not_stop_the_review(
+    protocol: str, tmp_path: Path, run: Path
+) -> None:
+    with serving([Say(f"hm {HALF}"), GOOD]) as server:
+        assert ask(protocol, server, request(tmp_path, run)).files["scaffold.yaml"] == SHOWN
+        assert server.told("hm ?")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("retries", -1),
+        ("retries", None),
+        ("timeout_s", 0),
+        ("max_tokens", 0),
+        ("submissions", 0),
+        ("context_tokens", None),
+        ("most_idle", 0),
+    ],
+)
+def test_a_number_that_cannot_work_is_told_by_its_name(
+    protocol: str, option: str, value: Any
+) -> None:
+    with (
+        serving([]) as server,
+        pytest.raises(UsageError, match=rf"reviewer\.{option} must be at least"),
+    ):
+        reviewer(protocol, server, **{option: value})
+
+
+def test_the_openai_client_leaves_the_attempt_to_be_made_where_it_would_wait_for_long(
+    tmp_path: Path, run: Path
+) -> None:
+    """As docs/reviewers.md says."""
+    with serving([Status(429, retry_after="121"), GOOD]) as server:
+        with pytest.raises(ReviewError, match="429") as caught:
+            ask("openai", server, request(tmp_path, run))
+        assert len(server.requests) == 1
+    assert caught.value.is_retryable
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_limit_may_be_null_where_the_configuration_says_so(protocol: str) -> None:
+    lines = (conf_dir() / "reviewer" / f"{protocol}.yaml").read_text().splitlines()
+    begin = next(n for n, line in enumerate(lines) if line.startswith("budget:"))
+    assert "null" not in lines[begin]
+    for line in lines[begin + 1 : begin + 5]:
+        name = line.partition(":")[0].strip()
+        if "null: no limit" in line:
+            assert getattr(read_limits({name: None}, {})[0], name) is None
+        else:
+            with pytest.raises(UsageError, match=name):
+                read_limits({name: None}, {})
