@@ -81,6 +81,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_loop_is_one_wandb_run_with_all_seeds_arms_and_artifacts(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import openai  # noqa: F401 - a reviewer's library, of which W&B would have something to say
+
     words = ["proficiency", *small, "tracker=wandb", "run.dir=whole"]
     assert cli.main(words) == cli.PENDING
     assert cli.main(words) == 0

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shlex
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -78,6 +79,8 @@ class WandbTracker(ThreadedTracker):
 
         mode: Any = self.settings.get("mode") or ("online" if key_found() else "offline")
         self._mode = mode
+        if "weave" not in sys.modules:  # else it advertises itself, `silent` or not
+            os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
         self._run: Any = wandb.init(
             project=self.settings.get("project") or "automem",
             entity=self.settings.get("entity"),
