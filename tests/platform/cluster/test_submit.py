@@ -13,6 +13,7 @@ from support.heads import Head, started_head
 from support.s3_server import s3_server
 from support.toy_world import toy_spec
 
+from automem import cli
 from automem.commands.jobs import _fetch
 from automem.commands.submit import STORAGE
 from automem.ray_jobs import Job
@@ -81,9 +82,10 @@ def test_ray_job_submit_plays_the_embedded_experiment_with_the_jobs_own_code(
     assert "COPY: language models" in done.stdout
 
 
-def test_what_no_job_can_run_is_refused(head: Head, checkout: Path) -> None:
-    done = call(head, checkout, "automem", "submit", "--address", head.address, "help")
-    assert done.returncode == 2
+def test_what_no_job_can_run_is_refused(head: Head, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["submit", "--address", head.address, "help"]) == cli.USAGE
+    assert cli.main(["submit", "rollout", "env=crafterr"]) == cli.USAGE
+    assert "did you mean 'crafter'" in capsys.readouterr().err
 
 
 def test_a_submission_without_the_token_is_refused(head: Head, checkout: Path) -> None:
@@ -158,9 +160,6 @@ def test_a_job_that_fails_fails_here_with_its_code(head: Head, checkout: Path) -
     done = call(head, checkout, "automem", "submit", *words)
     assert done.returncode == 2, done.stderr
     assert "no run at 'nowhere'" in done.stdout
-    early = call(head, checkout, "automem", "submit", "rollout", "env=crafterr")
-    assert early.returncode == 2
-    assert "did you mean 'crafter'" in early.stderr
 
 
 def test_a_job_that_is_not_awaited_can_be_stopped(head: Head, checkout: Path) -> None:
@@ -176,8 +175,8 @@ def test_a_job_that_is_not_awaited_can_be_stopped(head: Head, checkout: Path) ->
     assert "did you mean 'long'" in nearest.stderr
 
 
-def test_nobody_at_the_address_is_said_so(head: Head, tmp_path: Path) -> None:
-    done = call(head, tmp_path, "automem", "jobs", "--address", "http://127.0.0.1:9")
-    assert done.returncode == 2
-    assert "nobody answers at http://127.0.0.1:9" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_nobody_at_the_address_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["jobs", "--address", "http://127.0.0.1:9"]) == cli.USAGE
+    said = capsys.readouterr().err
+    assert "nobody answers at http://127.0.0.1:9" in said
+    assert "Traceback" not in said
