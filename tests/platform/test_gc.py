@@ -58,21 +58,28 @@ def test_a_run_with_episodes_left_or_being_played_stays(tmp_path: Path) -> None:
     assert owned.exists()
 
 
-@pytest.mark.parametrize("stands", ["at work", "stopped", "begun again", "both loops, half way"])
+@pytest.mark.parametrize(
+    "stands", ["at work", "stopped", "begun again", "both loops, half way", "torn"]
+)
 def test_runs_of_a_loop_stay_until_it_has_come_to_its_results(tmp_path: Path, stands: str) -> None:
     """`automem proficiency` learns from journals of rollouts far below its folder."""
     loop = tmp_path / "runs/loop"
     run_dir = played(loop / "seed-0/round-1/collect")
     (loop / "config.yaml").write_text("rivals: {}\n" if "both" in stands else "trainer: {}\n")
     (loop / "seed-0/ledger.jsonl").touch()
+    (loop / "run.lock").touch()
+    (tmp_path / "config.yaml").write_text("somebody's, of no loop\n")
     if stands != "stopped":
         (loop / "results.json").touch()
+    if stands == "torn":
+        (loop / "config.yaml").write_text("a: [")
     if stands == "begun again":
         os.utime(loop / "results.json", (1, 1))
     words = ["gc", "runs/loop/seed-0", "--level", "runs", "--yes"]
     with locked(loop) if stands == "at work" else nullcontext():
         assert cli.main(words) == 0
         assert journals(run_dir)
+    (loop / "config.yaml").write_text("trainer: {}\n")
     os.utime(loop / "seed-0/ledger.jsonl", (1, 1))
     for name in ("results.json", "results-of-both.json"):
         (loop / name).touch()

@@ -52,25 +52,27 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_every: int = 4
 
     def __post_init__(self) -> None:
-        at_least_1 = ("iterations", "episodes", "minibatch", "epochs", "checkpoint_every")
-        wrong = [f"recipe.{name} must be at least 1" for name in at_least_1
-                 if getattr(self, name) < 1]  # fmt: skip
-        wrong += [
-            f"recipe.{name} must be above 0" for name in ("learning_rate", "clip")
-            if getattr(self, name) <= 0
-        ]  # fmt: skip
-        wrong += [
-            f"recipe.{name} must be at least 0" for name in
-            ("offline_updates", "offline_beta", "entropy") if getattr(self, name) < 0
-        ]  # fmt: skip
-        wrong += [
-            f"recipe.{name} must lie between 0 and 1" for name in ("gamma", "lambda_")
-            if not 0 <= getattr(self, name) <= 1
-        ]  # fmt: skip
-        if not self.hidden or min(self.hidden) < 1:
-            wrong.append("recipe.hidden must name the width of at least one layer")
+        wrong = [
+            f"recipe.{name} must {words}, got {getattr(self, name)}"
+            for accepts, words, names in _RANGES
+            for name in names
+            if not accepts(getattr(self, name))
+        ]
         if wrong:
             raise UsageError("; ".join(wrong))
+
+
+_RANGES: tuple[tuple[Callable[[Any], bool], str, tuple[str, ...]], ...] = (
+    (
+        lambda value: value >= 1,
+        "be at least 1",
+        ("iterations", "episodes", "minibatch", "epochs", "checkpoint_every"),
+    ),
+    (lambda value: value > 0, "be above 0", ("learning_rate", "clip")),
+    (lambda value: value >= 0, "be at least 0", ("offline_updates", "offline_beta", "entropy")),
+    (lambda value: 0 <= value <= 1, "lie between 0 and 1", ("gamma", "lambda_")),
+    (lambda value: value and min(value) >= 1, "name the width of each layer", ("hidden",)),
+)
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -122,7 +122,7 @@ class Traces:
         self.runs = run_names(runs)
         """Name to folder."""
         self.connection: duckdb.DuckDBPyConnection = connect(runs)
-        self._forgotten: dict[Path, dict[int, int]] = {}
+        self._forgotten: dict[tuple[str, str], dict[int, int]] = {}
         self._spill = tempfile.TemporaryDirectory(prefix="automem-select-")
         self.connection.execute(f"set temp_directory = '{self._spill.name}'")
         self.connection.execute("set preserve_insertion_order = false")
@@ -145,10 +145,11 @@ class Traces:
     def is_forgotten(self, key: TurnKey) -> bool:
         """Whether the turn was masked after it was played, or continues one that was: it can be
         trained on no more."""
-        place = self.runs[key.run] / "episodes" / key.episode
-        if place not in self._forgotten:
-            self._forgotten[place] = forgotten_turns(place)
-        return is_forgotten(key.step, key.turn, self._forgotten[place])
+        known = self._forgotten.get((key.run, key.episode))
+        if known is None:
+            known = forgotten_turns(self.runs[key.run] / "episodes" / key.episode)
+            self._forgotten[key.run, key.episode] = known
+        return is_forgotten(key.step, key.turn, known)
 
     def set_uses(self, sql: str) -> None:
         """Which retrieved lines were used: a select with the columns run, episode, step, turn,

@@ -27,13 +27,12 @@ from automem.errors import StoreError, UsageError
 from automem.loops.stored_loop import LOOPS, OWNER, loops_below, rollouts_of
 from automem.rollout.chain import JOURNAL_FOLDER, journal_epochs
 from automem.rollout.finish import DONE_FILE
-from automem.rollout.run_dir import RUN_FILE, STORED_RUNS, RunFile, read_run
+from automem.rollout.run_dir import CONFIG_FILE, RUN_FILE, STORED_RUNS, RunFile, read_run
 from automem.rollout.scratch import scratch_dirs
 from automem.rollout.segments import SegmentStore, restore
 from automem.rollout.stored_run import ADAPTERS
 from automem.storage.store import PARALLEL, Store
 
-CONFIG_FILE = "config.yaml"
 TRAINING = "training"
 """Where Ray Train keeps checkpoints in a store: a folder for each job."""
 _ABOVE = 4

@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--show", action="store_true", help="print the configuration and stop")
     options = parser.parse_intermixed_args(argv)
     if options.multirun:
-        tree = options.config_dir
-        return play_loops(
-            "evolve", options.overrides, tree,
-            lambda words: Parts(compose("evolve", words, tree), tree).config, options.show,
-        )  # fmt: skip
+        return play_loops("evolve", options, partial(compose, "evolve"), Parts)
     config = begun_or_new("evolve", MARK, options.overrides, options.config_dir)
     if options.show:
         print(OmegaConf.to_yaml(config, resolve=True), end="")

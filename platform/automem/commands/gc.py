@@ -22,6 +22,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from rich import box
 from rich.table import Table
+from yaml import YAMLError
 
 from automem.commands.arguments import Parser
 from automem.commands.play import CONFIG_FILE, shortest
@@ -189,9 +190,12 @@ def is_played(run_dir: Path) -> bool:
 def _needs_runs(folder: Path) -> bool:
     """Whether this is the folder of a loop, at work or to be gone on with."""
     config = folder / CONFIG_FILE
-    if not config.exists() or (folder / RUN_FILE).exists():
+    if (folder / RUN_FILE).exists() or not (config.exists() and (folder / LOCK_FILE).exists()):
         return False
-    is_both = RIVALS in OmegaConf.load(config)
+    try:
+        is_both = RIVALS in OmegaConf.load(config)
+    except (YAMLError, OSError, TypeError):
+        return True  # nothing can be told: spared
     results = folder / (RESULTS_OF_BOTH if is_both else RESULTS)
     if is_played(folder) or not results.exists():
         return True

@@ -9,6 +9,7 @@ import shlex
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--show", action="store_true", help="print the configuration and stop")
     options = parser.parse_intermixed_args(argv)
     if options.multirun:
-        tree = options.config_dir
-        return play_loops(
-            "proficiency", options.overrides, tree,
-            lambda words: Parts(compose("proficiency", words, tree), tree).config, options.show,
-        )  # fmt: skip
+        return play_loops("proficiency", options, partial(compose, "proficiency"), Parts)
     config = begun_or_new("proficiency", "trainer", options.overrides, options.config_dir)
     if options.show:
         print(OmegaConf.to_yaml(config, resolve=True), end="")

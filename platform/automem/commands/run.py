@@ -73,11 +73,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--show", action="store_true", help="print the configuration and stop")
     options = parser.parse_intermixed_args(argv)
     if options.multirun:
-        tree = options.config_dir
-        return play_loops(
-            "run", options.overrides, tree,
-            lambda words: Parts(config_of(words, tree), tree).config, options.show,
-        )  # fmt: skip
+        return play_loops("run", options, config_of, Parts)
     config = config_of(options.overrides, options.config_dir)
     if options.show:
         print(OmegaConf.to_yaml(config, resolve=True), end="")

@@ -6,7 +6,8 @@ searches over is rollouts.
 """
 
 import shlex
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,14 @@ class LoopPoint:
 
 def play_loops(
     command: str,
-    overrides: Sequence[str],
-    config_dir: str | None,
-    check: Callable[[list[str]], DictConfig],
-    is_shown_only: bool,
+    options: Namespace,
+    compose_point: Callable[[list[str], str | None], DictConfig],
+    check: Callable[[DictConfig, str | None], object],
 ) -> int:
-    """Play every combination; the exit code of the first that did not end well. `check`: a point's
-    configuration, UsageError for whatever is wrong with it; `is_shown_only`: print those."""
+    """Play every combination; the exit code of the first that did not end well. `options`: the
+    command's own (`overrides`, `config_dir`, `show`); `compose_point`: a point's configuration;
+    `check`: UsageError for whatever is wrong with it."""
+    overrides, config_dir = options.overrides, options.config_dir
     chosen = [word for word in overrides if word.partition("=")[0].startswith("sweep")]
     settings: Any = OmegaConf.to_container(
         compose("sweep_settings", chosen, config_dir).sweep, resolve=True
@@ -68,10 +70,12 @@ def play_loops(
             f"automem {command} -m plays every combination: sweep=local or sweep=ray; "
             f"sweep={settings['name']} searches over rollouts (automem rollout -m)"
         )
-    points = [
-        LoopPoint(command, words, check(words), config_dir) for words in expand(list(overrides))
-    ]
-    if is_shown_only:
+    points = []
+    for words in expand(overrides):
+        config = compose_point(words, config_dir)
+        check(config, config_dir)
+        points.append(LoopPoint(command, words, config, config_dir))
+    if options.show:
         for point in points:
             print(OmegaConf.to_yaml(point.config, resolve=True), end="---\n")
         return 0

@@ -4,7 +4,6 @@ Promise: what is there is never reported under settings that it was not made wit
 results that a killed experiment goes on from says what decides them, by name, before the first.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import msgspec
 
 from automem.errors import UsageError
+from automem.rollout.durably import replace_file
 
 BEGUN = "begun.json"
 
@@ -22,9 +22,7 @@ def check_begun(folder: Path, settings: Mapping[str, Any]) -> None:
     now = msgspec.json.decode(msgspec.json.encode(settings))
     path = folder / BEGUN
     if not path.exists():
-        temporary = path.with_name(f".{BEGUN}.{os.getpid()}.tmp")
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(now)) + b"\n")
-        os.replace(temporary, path)
+        replace_file(path, msgspec.json.format(msgspec.json.encode(now)) + b"\n", fsync=False)
         return
     before = _flat(msgspec.json.decode(path.read_bytes()))
     changed = _flat(now)
