@@ -20,7 +20,8 @@ from rich.console import Console
 from automem.commands.plan import spec_from
 from automem.config import compose
 from automem.engine.models import find_adapter
-from automem.loops.experiment import ArmResult, arm_result, commit
+from automem.loops.arm_results import ArmResult, arm_result
+from automem.loops.experiment import commit
 from automem.loops.recipes import Specialist
 from automem.loops.results_table import arms_table
 from automem.loops.stage import Arm, Played, Stage, read_arm
@@ -43,9 +44,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("arms", nargs="*", metavar="ARM", help="only these; nothing is written")
     parser.add_argument("--folder", type=Path, default=Path("runs/rival-memories"))
+    parser.add_argument("--scaffold", help="another than the starting one; with ARM only")
     options = parser.parse_args()
+    if options.scaffold and not options.arms:
+        parser.error("--scaffold needs an ARM: the written table is that of the starting scaffold")
     began = time.monotonic()
     overrides = ["experiment=embedded"]
+    if options.scaffold:
+        overrides.append(f"scaffold={Path(options.scaffold).resolve()}")
     tree: Any = OmegaConf.to_container(compose("run", overrides), resolve=True)
     rivals = {name: {"agent": agent} for name, agent in tree["rivals"].items()}
     arms = {name: read_arm(arm, name) for name, arm in {**BASE, **rivals, **FILES}.items()}

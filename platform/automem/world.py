@@ -8,6 +8,9 @@ observation says so.
 `info`, returned by `reset` and `step`, holds at least `progression` (float in [0, 1]); after an
 invalid action also `invalid_action` (True). Everything else in it must be JSON and small; it is
 kept in the trace. `info["stop"]` may name why a terminated episode ended, in words.
+
+A world may have a `vocabulary`: words of its own beyond instruction and actions, such as the names
+in its data files. Passages of a scaffold that speak in them are taken for knowledge of the task.
 """
 
 from collections.abc import Mapping

@@ -154,7 +154,10 @@ def test_another_plan_for_a_loop_that_has_begun_is_refused(
 ) -> None:
     assert cli.main(["evolve", *small, "run.dir=one"]) == 0
     assert cli.main(["evolve", *small, "revisions=2", "run.dir=one"]) == cli.USAGE
-    assert "declared revisions = 1 when it began" in capsys.readouterr().err
+    assert "(revisions: 1 then, 2 now)" in capsys.readouterr().err
+    for word in ("smoke.episodes=0", "study.episodes=3"):
+        assert cli.main(["evolve", *small, word, "run.dir=one"]) == cli.USAGE
+        assert f"({word.partition('=')[0]}: " in capsys.readouterr().err
 
 
 def test_an_outage_leaves_a_loop_that_the_printed_command_goes_on_with(
@@ -220,7 +223,7 @@ def test_the_final_seeds_are_read_once_and_the_look_is_counted(
         (["env=crafter", "engine=skilled"], "world: concentration, not crafter"),
         (["env.world.cards=6"], "(world;"),
         (
-            ["engine.target.model=good", "agent.memory=none", "run.seed=9"],
+            ["engine.target.model=good", "agent.hooks=off", "run.seed=9"],
             "(engines, agent, run_seed;",
         ),
         (["rollout.max_steps=3"], "(max_steps;"),

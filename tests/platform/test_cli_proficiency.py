@@ -69,8 +69,11 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         ("training_seeds=[one]", "training_seeds: "),
         ("rounds=3", "raise gate.confirmations"),
         ("rounds=0", "rounds must be at least 1"),
-        ("training_seeds=[1,1]", "training_seeds must name at least one seed"),
+        ("training_seeds=[1,1]", "training_seeds names a seed twice"),
+        ("training_seeds=[-1]", "training_seeds must be 0 or more"),
         ("report.games=0", "report.games must be at least 1"),
+        ("report.games=20000000", "at most 10,000,000"),
+        ("agent.memory=window", "agent.memory=window: the loops improve memory that the model"),
         ("decider.recipes=[{dat: {}}]", "no field of decider.recipes[0] 'dat'; did you mean"),
         ("decider.recipes=[{data: {selector: provenence}}]", "did you mean 'provenance'"),
         ("decider.recipes=[{data: {settings: {progress.horizn: 3}}}]", "progress.horiz"),
@@ -177,6 +180,13 @@ def test_a_loop_ends_with_one_table_and_the_same_folder_goes_on_for_nothing(
     assert cli.main(["proficiency", *again, "report.games=2"]) == 0
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("journal/*.jsonl")} == played
     assert (whole / "seed-0" / "ledger.jsonl").read_bytes() == ledger
+    capsys.readouterr()
+    assert cli.main(["proficiency", *again, "learner.recipe.learning_rate=1e-9"]) == cli.USAGE
+    assert "learner.recipe.learning_rate: " in capsys.readouterr().err
+    assert "rounds: 1\n" in (whole / "config.yaml").read_text()
+    assert cli.main(["proficiency", *again, "training_seeds=[0,1]"]) == 0
+    assert cli.main(["proficiency", *again]) == 0  # as it was extended
+    assert json.loads((whole / "results.json").read_text())["training_seeds"] == [0, 1]
 
 
 def test_a_sweep_over_loops_ends_in_one_table_and_the_same_command_goes_on(

@@ -4,12 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig, OmegaConf, open_dict
 from support.evolve_parts import showing
 from support.loop_parts import SkillTrainer
 from support.skilled_engine import TARGET
 
 from automem import cli
-from automem.commands.run import config_of
+from automem.commands.loop_config import keep_config
+from automem.commands.run import DECIDES as DECIDES_IN_RUN
+from automem.commands.run import MAY_CHANGE as MAY_CHANGE_IN_RUN
+from automem.commands.run import Parts, config_of
+from automem.errors import UsageError
 from automem.loops.reviewers.interface import ReviewRequest, Revision, Toolbox
 from automem.loops.run_results import read_results
 
@@ -78,6 +83,17 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (["games=1"], "games must be at least 2"),
         (["agent.knowledge=nowhere.txt"], "nowhere.txt cannot be read: No such file"),
         (["engine=scripted"], "proficiency: engine=scripted has no model to train"),
+        (["proficiency.training_seeds=[7]"], "nothing reads it here; use training_seeds"),
+        (["proficiency.report.games=9"], "proficiency.report.games: nothing reads it here"),
+        (["proficiency.controls=null"], "a run has none"),
+        (["proficiency.env=crafter"], "both loops play the same; say env=crafter"),
+        (["proficiency.rollout.max_steps=5"], "say rollout.max_steps=5"),
+        (["+rivals.x={}"], "rivals.x changes nothing, so it would be v0 under another name"),
+        (["+rivals.x={memory: window, recall: {entires: 3}}"], "did you mean 'entries'"),
+        (["+rivals.evolved_n3={memory: none}"], "would share a folder"),
+        (["training_seeds=[-1]"], "training_seeds must be 0 or more, got -1"),
+        (["games=20000000"], "games must be at least 2 and at most 10,000,000"),
+        (["agent.memory=bm25"], "agent.memory=bm25: the loops improve memory that the model keeps"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_played(
@@ -100,6 +116,75 @@ def test_both_trees_take_the_experiment_and_what_is_played_each_its_own_keys() -
     assert config.proficiency.learner.recipe.max_steps == 120  # conf/proficiency/embedded.yaml
     assert config.rivals["BM25 log"].recall.write == "{card} {rank}"  # conf/run/embedded.yaml
     assert config.engine.sampling.max_tokens == config.proficiency.engine.sampling.max_tokens == 48
+
+
+def test_a_rival_that_is_null_is_not_played() -> None:
+    plan = Parts(config_of(["experiment=embedded", "rivals.window=null"], None)).plan
+    assert "window" not in plan.rivals
+    assert "full context" in plan.rivals
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A run's folder, its structure loop declared, made with an earlier version."""
+    folder = tmp_path / "RUN"
+    folder.mkdir()
+    config = config_of(["experiment=embedded", "training_seeds=[0,1]"], None)
+    with open_dict(config):
+        del config.agent.guided  # a key that came later
+    OmegaConf.save(config, folder / "config.yaml")
+    (folder / "lineage.jsonl").write_text("")
+    return folder
+
+
+def kept(folder: Path, *words: str) -> DictConfig:
+    """What is in the folder once a run goes on with these words."""
+    config = config_of([f"run.dir={folder}", *words], None)
+    keep_config(config, folder, True, MAY_CHANGE_IN_RUN, DECIDES_IN_RUN)
+    loaded = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(loaded, DictConfig)
+    return loaded
+
+
+def test_what_may_change_of_a_begun_run_is_written_down_again(begun: Path) -> None:
+    words = ["training_seeds=[0,1,2]", "proficiency.rounds=2", "rollout.workers=3"]
+    config = kept(begun, *words, "~rivals.window", "+rivals.small={memory: window}")
+    assert config.training_seeds == [0, 1, 2]
+    assert (config.proficiency.rounds, config.proficiency.rollout.workers) == (2, 3)
+    assert set(config.rivals) >= {"small", "full context"}
+    assert "window" not in config.rivals
+    assert kept(begun).training_seeds == [0, 1, 2]
+
+
+def test_the_whole_command_again_goes_on_where_a_later_version_has_more_keys(begun: Path) -> None:
+    assert kept(begun, "experiment=embedded").agent.guided is False
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("proficiency.learner.recipe.learning_rate=1e-9",
+         "proficiency.learner.recipe.learning_rate: 0.003 then, 1e-09 now"),
+        ("proficiency.selector=all", "proficiency.selector: provenance then, all now"),
+        ("proficiency.decider.recipes=[{data: {episodes: 9}}]", "proficiency.decider.recipes: "),
+        ("proficiency.lerner.recipe.max_steps=3", "did you mean 'learner.recipe.max_steps'"),
+        ("learner=zero", "goes on with the training that it was begun with"),
+        ("proficiency.gate.pairs=9", "proficiency.gate.pairs: 64 then, 9 now"),
+        ("at_once=1", "at_once: 3 then, 1 now"),
+        ("smoke.episodes=1", "smoke.episodes: 2 then, 1 now"),
+        ("games=9", "games: 50 then, 9 now"),
+        ("rollout.max_steps=9", "rollout.max_steps: None then, 9 now"),
+        ("agent.dialect=tools", "agent.dialect: tags then, tools now"),
+    ],
+)  # fmt: skip
+def test_whatever_else_would_change_of_a_begun_run_is_refused(
+    begun: Path, word: str, told: str
+) -> None:
+    before = (begun / "config.yaml").read_bytes()
+    with pytest.raises(UsageError) as error:
+        kept(begun, word)
+    assert told in str(error.value)
+    assert (begun / "config.yaml").read_bytes() == before
 
 
 def test_a_knowledge_file_is_found_again_from_elsewhere(tmp_path: Path) -> None:
@@ -135,5 +220,17 @@ def test_both_loops_end_in_one_table_and_the_same_folder_goes_on_for_nothing(
     assert cli.main(["run", *again]) == 0
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("journal/*.jsonl")} == played
     assert read_results(folder).arms == results.arms
-    assert cli.main(["lineage", "runs/both", "--tree"]) == 0
-    assert "n1" in capsys.readouterr().out
+    page = (folder / "report.html").read_text()
+    assert "How the scaffold came about" in page
+    assert "v0 + trained, training seed 0" in page
+    assert cli.main(["lineage", "runs/both"]) == 0
+    told = capsys.readouterr().out
+    assert "n1" in told
+    assert cli.main(["run", *again, "training_seeds=[0,1,2]"]) == 0
+    assert cli.main(["run", *again]) == 0  # as the line says that goes on with it
+    assert read_results(folder).training_seeds == (0, 1, 2)
+    page = (folder / "report.html").read_text()
+    capsys.readouterr()
+    assert cli.main(["evolve", *again]) == cli.USAGE
+    assert "was begun by automem run" in capsys.readouterr().err
+    assert (folder / "report.html").read_text() == page

@@ -21,7 +21,16 @@ from automem.agent.scaffold import load_scaffold
 from automem.agent.scaffold_files import read_files
 from automem.cli import INTERRUPTED, PENDING, say_error
 from automem.commands.arguments import Parser
-from automem.commands.loop_config import begun_or_new, built, struct_of, teller, value_of
+from automem.commands.loop_config import (
+    MAY_CHANGE,
+    begun_or_new,
+    built,
+    check_base_memory,
+    keep_config,
+    struct_of,
+    teller,
+    value_of,
+)
 from automem.commands.plan import RUNS, fresh_dir, spec_from
 from automem.commands.play import CONFIG_FILE, print_tracker, shortest
 from automem.commands.sweep_loops import play_loops
@@ -36,7 +45,9 @@ from automem.loops.evolve_results import Results, figures, results_of, write_res
 from automem.loops.evolve_stage import Arena
 from automem.loops.evolve_tree import print_node, print_table, spread, tree_text
 from automem.loops.gate import Rule
-from automem.loops.lineage import LINEAGE, Lineage
+from automem.loops.knowledge_lineage import classed_nodes, keep_passages, kept_passages
+from automem.loops.knowledge_words import words_of_runs, words_of_world
+from automem.loops.lineage import LINEAGE, ROOT, Lineage
 from automem.loops.proficiency import Unfinished
 from automem.loops.reviewers.interface import Reviewer
 from automem.loops.reviewers.toolbox import TraceToolbox
@@ -59,7 +70,14 @@ EXAMPLES = [
     "automem finalize runs/20260101-120000-evolve            # once, at the end",
 ]
 MARK = "smoke"
-"""A key that only this command's configuration has."""
+"""A key that only the configuration of a structure loop has."""
+OF_RUN = "rivals"
+"""A key that the configuration of `automem run` has beside all of these."""
+MAY_CHANGE_REVIEWER = tuple(
+    f"reviewer.{name}"
+    for name in ("base_url", "api_key_env", "timeout_s", "retries", "deadline_s", "poll_s")
+)
+"""How a reviewer is reached, which says nothing of what it answers."""
 
 
 def main(argv: list[str]) -> int:
@@ -104,13 +122,14 @@ def lineage(argv: list[str]) -> int:
     parser.add_argument("--tree", action="store_true", help="the tree alone")
     options = parser.parse_args(argv)
     folder = evolve_folder(options.run)
+    classed = kept_passages(folder)
     tree, console = Lineage(folder), wide_console()
     if not options.nodes:
         console.print(Text(tree_text(tree.nodes())))
         console.print(Text("* the champion\n", style="dim"))
     chosen = [tree.node(name) for name in options.nodes]
     for node in [] if options.tree else chosen or tree.nodes()[1:]:
-        print_node(node, console, None if chosen else 30)
+        print_node(node, console, None if chosen else 30, classed.get(node.id, ()))
     return 0
 
 
@@ -169,6 +188,7 @@ class Parts:
                 "scaffold with automem proficiency scaffold=FOLDER"
             )
         self.template: RolloutSpec = spec_from(config, config_dir)
+        check_base_memory(self.template)
         check_world(self.template.world)
         load_scaffold(Path(self.template.scaffold))
         self.start = read_files(Path(self.template.scaffold))
@@ -213,8 +233,14 @@ def run(parts: Parts, folder: Path) -> int:
     """The whole loop in its folder, which is ours; the exit code."""
     if (folder / RUN_FILE).exists():
         raise UsageError(f"{folder} holds a run of automem rollout: choose another run.dir")
-    if not (folder / LINEAGE).exists():  # once a loop has declared itself, it is kept
-        OmegaConf.save(parts.config, folder / CONFIG_FILE)
+    kept = folder / CONFIG_FILE
+    if kept.is_file() and OF_RUN in OmegaConf.load(kept):
+        raise UsageError(
+            f"{folder} was begun by automem run, which evolves there itself: go on with "
+            f"automem run run.dir={_quoted(folder)}, or choose another run.dir"
+        )
+    has_begun = (folder / LINEAGE).exists()
+    keep_config(parts.config, folder, has_begun, (*MAY_CHANGE, *MAY_CHANGE_REVIEWER))
     say = teller(folder)
     most = parts.plan.most_confirmations
     if most > parts.plan.rule.confirmations:
@@ -248,6 +274,9 @@ def play(
             parts.plan, parts.start, folder, arena, parts.reviewer, TraceToolbox, say, tracker
         )
         evolution.run()
+    tree = evolution.lineage
+    studied = words_of_runs([folder / "studies" / ROOT])
+    keep_passages(folder, classed_nodes(tree, studied | words_of_world(parts.template.world)))
     results = results_of(evolution.lineage, parts.model, time.monotonic() - began)
     write_results(folder, results)
     return results

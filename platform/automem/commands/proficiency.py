@@ -18,16 +18,26 @@ from omegaconf import DictConfig, OmegaConf
 from automem.agent.scaffold import load_scaffold
 from automem.cli import INTERRUPTED, PENDING, say_error
 from automem.commands.arguments import Parser
-from automem.commands.loop_config import begun_or_new, built, struct_of, teller, value_of
+from automem.commands.loop_config import (
+    MAY_CHANGE,
+    begun_or_new,
+    built,
+    check_base_memory,
+    keep_config,
+    struct_of,
+    teller,
+    value_of,
+)
 from automem.commands.plan import RUNS, fresh_dir, spec_from
-from automem.commands.play import CONFIG_FILE, print_tracker, shortest
+from automem.commands.play import print_tracker, shortest
 from automem.commands.sweep_loops import play_loops
 from automem.commands.table import wide_console
 from automem.config import compose
 from automem.errors import InfrastructureError, UsageError
+from automem.loops.arm_results import report_runs
 from automem.loops.collection import Collection
 from automem.loops.deciders import Decider
-from automem.loops.experiment import Control, Experiment, Plan, Results, report_runs
+from automem.loops.experiment import Control, Experiment, Plan, Results
 from automem.loops.gate import Rule
 from automem.loops.proficiency import Loop, Settings, Unfinished
 from automem.loops.recipes import Trainer
@@ -55,6 +65,8 @@ EXAMPLES = [
     "automem proficiency experiment=embedded run.dir=runs/mine storage.url=s3://bucket/automem",
 ]
 SEEDS = "seeds.jsonl"
+MAY_GROW = ("training_seeds", "rounds", "report.arms")
+"""What can be added to a loop that has begun; of what is there nothing is made anew."""
 
 
 def main(argv: list[str]) -> int:
@@ -115,6 +127,7 @@ class Parts:
                 "engine=transformers, or another engine with engine.model"
             )
         self.template: RolloutSpec = spec_from(config, config_dir)
+        check_base_memory(self.template)
         check_world(self.template.world)
         self.scaffold = load_scaffold(Path(self.template.scaffold)).version
         self.base: str = plain["trainer"]["base_model"]
@@ -156,8 +169,8 @@ def run(parts: Parts, folder: Path, keep: Callable[[], None] | None = None) -> i
     """The whole experiment in its folder, which is ours; the exit code. `keep`: stores it."""
     if (folder / RUN_FILE).exists():
         raise UsageError(f"{folder} holds a run of automem rollout: choose another run.dir")
-    if not any(folder.glob("seed-*/*.jsonl")):  # once a loop has declared itself, it is kept
-        OmegaConf.save(parts.config, folder / CONFIG_FILE)
+    has_begun = any(folder.glob("seed-*/*.jsonl"))
+    keep_config(parts.config, folder, has_begun, (*MAY_CHANGE, *MAY_GROW))
     say = teller(folder)
     plain: Any = OmegaConf.to_container(parts.config, resolve=True)
     with closing_tracker(plain["tracker"], folder, plain) as tracker:
@@ -165,7 +178,7 @@ def run(parts: Parts, folder: Path, keep: Callable[[], None] | None = None) -> i
     tracker.finish(figures(results.arms))
     if results.arms:
         print_results(results, wide_console())
-        arms = [ReportArm(name, path) for name, path in report_runs(results, folder)]
+        arms = [ReportArm(name, path) for name, path in report_runs(results.arms, folder)]
         write_report(arms, title="AutoMem: memory specialists", out=folder / "report.html")
     here = shlex.quote(str(shortest(folder)))
     print(

@@ -7,7 +7,7 @@ The run's folder is one of `automem evolve`, too: `automem lineage` and `finaliz
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,27 +17,30 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from automem.agent.scaffold import load_scaffold
 from automem.cli import INTERRUPTED, PENDING, say_error
-from automem.commands import evolve, proficiency
+from automem.commands import evolve, loop_config, proficiency
 from automem.commands.arguments import Parser
-from automem.commands.loop_config import begun_or_new, teller, value_of
+from automem.commands.loop_config import begun_or_new, change, keep_config, teller, value_of
 from automem.commands.plan import RUNS, fresh_dir
-from automem.commands.play import CONFIG_FILE, print_tracker, shortest
+from automem.commands.play import print_tracker, shortest
 from automem.commands.sweep_loops import play_loops
 from automem.commands.table import wide_console
 from automem.config import compose, groups, known_keys, parse_overrides
 from automem.errors import InfrastructureError, UsageError
+from automem.loops.arm_results import report_runs
 from automem.loops.evolve import SEEDS, Evolution
+from automem.loops.evolve_page import lineage_section
 from automem.loops.evolve_results import results_of, write_results
 from automem.loops.evolve_stage import Arena
+from automem.loops.knowledge_words import words_of_world
 from automem.loops.lineage import LINEAGE, Lineage, Node
 from automem.loops.proficiency import Loop, Unfinished
 from automem.loops.recipes import Specialist
 from automem.loops.results_table import figures
 from automem.loops.reviewers.toolbox import TraceToolbox
 from automem.loops.run import BothLoops, PartOfBook, Plan
-from automem.loops.run_results import RunResults
-from automem.loops.run_table import print_results, report_runs, report_section
-from automem.loops.stage import Stage, read_arm
+from automem.loops.run_results import START, RunResults
+from automem.loops.run_table import print_results, report_section
+from automem.loops.stage import Arm, Stage, differing, read_arm
 from automem.report import write_report
 from automem.report_parts.gather import Arm as ReportArm
 from automem.rollout.engines import SharedEngines
@@ -51,12 +54,29 @@ EXAMPLES = [
     "automem run experiment=embedded agent.knowledge=facts.txt    # given to every arm alike",
     "automem run run.dir=runs/20260101-120000-run            # go on with it",
 ]
-MARK = "rivals"
+MARK = evolve.OF_RUN
 """A key that only this command's configuration has."""
 TRAINING = "proficiency"
 """Prefix of the other loop's keys, and where its tree lies in the kept configuration."""
 _OF_TRAINING = ("learner", "selector")
 """Groups that the training alone has."""
+_ELSEWHERE = {
+    "training_seeds": "training_seeds, which is of the whole run",
+    "report": "games and rivals: the table of a run is its own",
+    "controls": "automem proficiency, which trains controls: a run has none",
+}
+"""Keys of the training's tree that nothing would read here, and what to use instead."""
+MAY_CHANGE = (
+    *loop_config.MAY_CHANGE,
+    *evolve.MAY_CHANGE_REVIEWER,
+    *(f"{TRAINING}.{key}" for key in loop_config.MAY_CHANGE),
+    "training_seeds",
+    MARK,
+    f"{TRAINING}.rounds",
+)
+"""What a run that has begun goes on with as it is said now."""
+DECIDES = (*loop_config.DECIDES, *(f"{TRAINING}.{key}" for key in loop_config.DECIDES))
+"""The same keys in both trees."""
 
 
 def main(argv: list[str]) -> int:
@@ -82,7 +102,7 @@ def main(argv: list[str]) -> int:
     folder = (
         Path(config.run.dir).expanduser().resolve() if config.run.dir else fresh_dir(RUNS, "run")
     )
-    again = f"automem run run.dir={_quoted(folder)}"
+    again = continue_line(folder)
     try:
         with locked(folder):
             return run(parts, folder)
@@ -97,33 +117,59 @@ def main(argv: list[str]) -> int:
 def config_of(overrides: Sequence[str], config_dir: str | None) -> DictConfig:
     """The tree of the structure loop and of the table, and beside it, as `proficiency`, that of the
     training: each with the overrides that it knows; of a run that has begun, its own."""
-    options = groups(config_dir)
-    ours, trainings = [], []
-    for text in overrides:
-        [item] = parse_overrides([text])
-        key = str(item.key_or_group)
-        if key.startswith(f"{TRAINING}."):
-            trainings.append(text.removeprefix(f"{TRAINING}."))
-            continue
-        if key in _OF_TRAINING:
-            trainings.append(text)
-            continue
-        ours.append(text)
-        if key == "experiment" and str(item.value()) in options.get("evolve", ()):
-            ours.append(f"evolve={item.value()}")
+    ours, trainings = _parted(overrides, config_dir)
     config = begun_or_new("run", MARK, ours, config_dir)
-    shared = _shared(ours, config_dir)
+    words = [*_shared(ours, config_dir), *trainings]
+    with _told_of_training():
+        training = compose(TRAINING, words, config_dir)  # refuses what no key is, begun or not
     with open_dict(config):
         if TRAINING not in config:
-            with _told_of_training():
-                config[TRAINING] = compose(TRAINING, [*shared, *trainings], config_dir)
+            config[TRAINING] = training
+        elif chosen := _chosen_groups(trainings, config_dir):
+            raise UsageError(
+                f"{chosen[0]}: {config.run.dir} goes on with the training that it was begun with; "
+                "give the whole command again, or choose another run.dir"
+            )
         else:  # of a run that has begun: what is said now changes both trees
-            for item in parse_overrides([*shared, *trainings]):
-                OmegaConf.update(config[TRAINING], item.key_or_group, item.value())
+            change(config[TRAINING], words)
     for tree in (config, config[TRAINING]):
         if tree.agent.knowledge:  # the run may be gone on with from elsewhere
             tree.agent.knowledge = str(Path(tree.agent.knowledge).expanduser().resolve())
     return config
+
+
+def _parted(overrides: Sequence[str], config_dir: str | None) -> tuple[list[str], list[str]]:
+    """Words of the run's own tree, and words of the training's; UsageError for those of the
+    training that nothing would read, or that are of both."""
+    options = groups(config_dir)
+    ours, trainings = [], []
+    common = {key.partition(".")[0] for key in known_keys("config", (), config_dir)}
+    for text in overrides:
+        [item] = parse_overrides([text])
+        key = str(item.key_or_group)
+        name = key.removeprefix(f"{TRAINING}.").partition(".")[0]
+        if key in _OF_TRAINING:
+            trainings.append(text)
+        elif not key.startswith(f"{TRAINING}."):
+            ours.append(text)
+            if key == "experiment" and str(item.value()) in options.get("evolve", ()):
+                ours.append(f"evolve={item.value()}")
+        elif name in _ELSEWHERE:
+            raise UsageError(f"{key}: nothing reads it here; use {_ELSEWHERE[name]}")
+        elif name in common:
+            raise UsageError(
+                f"{key}: both loops play the same; say {text.replace(f'{TRAINING}.', '', 1)}"
+            )
+        else:
+            trainings.append(text.replace(f"{TRAINING}.", "", 1))  # behind a + or ~, too
+    return ours, trainings
+
+
+def _chosen_groups(overrides: Sequence[str], config_dir: str | None) -> list[str]:
+    """The words that choose a group's option; `selector` is a plain name, looked up later."""
+    options = set(groups(config_dir)) - {"selector"}
+    parsed = parse_overrides(overrides)
+    return [str(item.input_line) for item in parsed if item.get_key_element() in options]
 
 
 @contextmanager
@@ -156,48 +202,76 @@ class Parts:
         self.structure = evolve.Parts(config, config_dir)
         with _told_of_training():
             self.training = proficiency.Parts(config[TRAINING], config_dir)
-        arms = plain["rivals"] or {}
+        self._check_one_game()
         self.plan = Plan(
             training_seeds=value_of(tuple[int, ...], plain["training_seeds"], "training_seeds"),
             games=value_of(int, plain["games"], "games"),
             train_start=value_of(bool, plain["train_start"], "train_start"),
             knowledge=str(self.structure.template.agent.get("knowledge") or ""),
-            rivals={
-                name: read_arm({"agent": agent or {}}, f"rivals.{name}")
-                for name, agent in arms.items()
-            },
+            rivals=_rivals(plain[MARK] or {}),
         )
+
+    def _check_one_game(self) -> None:
+        """UsageError where the trees differ in what is played and by whom."""
+        ours, theirs = self.structure.template, self.training.template
+        fields = differing(ours, theirs)
+        if ours.scaffold != theirs.scaffold:
+            fields.append("scaffold")
+        if fields:
+            raise UsageError(
+                f"the loops would not play the same: {', '.join(fields)} of the structure loop and "
+                f"of the training differ; say it once, without {TRAINING}."
+            )
+
+
+def _rivals(arms: Mapping[str, Any]) -> dict[str, Arm]:
+    """Those of `rivals`; null drops one."""
+    for name, agent in arms.items():
+        if agent == {}:
+            raise UsageError(
+                f"rivals.{name} changes nothing, so it would be {START} under another name: say "
+                f"what it has, such as {{memory: none}}, or null to leave it out"
+            )
+    return {
+        name: read_arm({"agent": agent}, f"rivals.{name}")
+        for name, agent in arms.items()
+        if agent is not None
+    }
 
 
 def run(parts: Parts, folder: Path) -> int:
     """Everything, in its folder, which is ours; the exit code."""
     if (folder / RUN_FILE).exists():
         raise UsageError(f"{folder} holds a run of automem rollout: choose another run.dir")
-    if not (folder / LINEAGE).exists():  # once a loop has declared itself, it is kept
-        OmegaConf.save(parts.config, folder / CONFIG_FILE)
+    keep_config(parts.config, folder, (folder / LINEAGE).exists(), MAY_CHANGE, DECIDES)
     plain: Any = OmegaConf.to_container(parts.config, resolve=True)
-    say = teller(folder)
-    with ExitStack() as stack:
-        tracker = stack.enter_context(closing_tracker(plain["tracker"], folder, plain))
-        engines = None
-        if parts.structure.template.workers:
-            stack.enter_context(connected())
-            engines = stack.enter_context(SharedEngines())
-        results = _Run(parts, folder, engines, say, tracker).carry_out()
+    with closing_tracker(plain["tracker"], folder, plain) as tracker:
+        results = play(parts, folder, teller(folder), tracker)
     tracker.finish(figures(results.arms))
     print_results(results, wide_console())
-    arms = [ReportArm(name, folder / place) for name, place in report_runs(results)]
+    lineage = Lineage(folder)
+    revisions = results_of(lineage, parts.structure.model, results.seconds)
     write_report(
-        arms,
+        [ReportArm(name, place) for name, place in report_runs(results.arms, folder)],
         title="AutoMem: both loops",
         out=folder / "report.html",
-        section=report_section(results),
+        section=report_section(results) + lineage_section(revisions, lineage.nodes()),
     )
     here = _quoted(folder)
     print(f"{results.seconds:.0f} s. Written: {here}/results-of-both.json, report.html, {LINEAGE}")
     print_tracker(folder)
     print(f"next:    automem lineage {here}")
     return 0
+
+
+def play(parts: Parts, folder: Path, say: Callable[[str], None], tracker: RunTracker) -> RunResults:
+    """Both loops and the arms, on Ray where the template has workers."""
+    with ExitStack() as stack:
+        engines = None
+        if parts.structure.template.workers:
+            stack.enter_context(connected())
+            engines = stack.enter_context(SharedEngines())
+        return _Run(parts, folder, engines, say, tracker).carry_out()
 
 
 class _Run:
@@ -208,7 +282,7 @@ class _Run:
         parts: Parts,
         folder: Path,
         engines: SharedEngines | None,
-        say: Any,
+        say: Callable[[str], None],
         tracker: RunTracker,
     ) -> None:
         self._parts = parts
@@ -220,8 +294,9 @@ class _Run:
     def carry_out(self) -> RunResults:
         parts = self._parts
         both = BothLoops(
-            parts.plan, self._folder, self._evolve, self._train, self._stage_with, self._say
-        )
+            parts.plan, self._folder, self._evolve, self._train, self._stage_with, self._say,
+            words_of_world(parts.structure.template.world),
+        )  # fmt: skip
         return both.run(parts.training.base)
 
     def _evolve(self) -> Lineage:
@@ -261,6 +336,11 @@ class _Run:
     def _stage_with(self, scaffold: Path) -> Stage:
         template = msgspec.structs.replace(self._parts.training.template, scaffold=str(scaffold))
         return Stage(template, self._engines)
+
+
+def continue_line(folder: Path) -> str:
+    """The command that goes on."""
+    return f"automem run run.dir={_quoted(folder)}"
 
 
 def _quoted(path: Path) -> str:

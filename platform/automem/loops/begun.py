@@ -24,8 +24,12 @@ def check_begun(folder: Path, settings: Mapping[str, Any]) -> None:
     if not path.exists():
         replace_file(path, msgspec.json.format(msgspec.json.encode(now)) + b"\n", fsync=False)
         return
-    before = _flat(msgspec.json.decode(path.read_bytes()))
-    changed = _flat(now)
+    check_same(folder, flat(msgspec.json.decode(path.read_bytes())), flat(now))
+
+
+def check_same(folder: Path, before: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
+    """UsageError names what differs between the settings, by dotted name, that an experiment was
+    begun with and those that it is to go on with."""
     names = sorted(name for name in {*before, *changed} if before.get(name) != changed.get(name))
     if names:
         shown = ", ".join(
@@ -39,11 +43,11 @@ def check_begun(folder: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted names of the leaves; a list is one."""
-    if not isinstance(tree, dict):
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted names of the leaves; a list is one, and so is a mapping without keys."""
+    if not isinstance(tree, dict) or (prefix and not tree):
         return {prefix: tree}
     found: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
     return found

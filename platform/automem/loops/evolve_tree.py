@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automem.loops.evolve_results import Results, title_of, verdict_of
+from automem.loops.knowledge_lineage import ClassedText
 from automem.loops.lineage import Measured, Node
 from automem.loops.reviewers.plain_text import printable
 from automem.trace.statistics import Estimate
@@ -45,9 +46,14 @@ def line_of(node: Node) -> str:
     return printable(" ".join(words) + (f": {reason}" if reason else ""))
 
 
-def print_node(node: Node, console: Console, diff_lines: int | None = None) -> None:
+def print_node(
+    node: Node,
+    console: Console,
+    diff_lines: int | None = None,
+    added: Sequence[ClassedText] = (),
+) -> None:
     """Where it comes from, why it was proposed, its numbers, its end, its diff. `diff_lines`: at
-    most so many lines of the diff."""
+    most so many lines of the diff; `added`: its passages, told structure from knowledge."""
     grown = node.grown
     verdict = verdict_of(node)
     head = Text(f"{node.id} ", style="bold")
@@ -66,6 +72,7 @@ def print_node(node: Node, console: Console, diff_lines: int | None = None) -> N
     )
     _say(console, "why", grown.reasons.strip())
     _say(console, "knowledge", "\n".join(grown.knowledge))
+    _say(console, "added", "\n".join(each.told for each in added))
     _say(console, "error", grown.error)
     for look in node.measured:
         _say(console, look.label, look_text(look))

@@ -3,21 +3,32 @@
 Every arm plays the same `report` decks with the same sampling, so arms are paired by deck. The unit
 of inference is the training seed: figures of trained arms are means over training seeds with
 Student's interval, every seed's value beside them; arms without training are played once, and
-their interval is over decks. Promise: what is there is not played or trained again, so a killed
-experiment is continued by the same call; results are written whole (`results.json`).
+their interval is over decks; a difference between the two is uncertain by both. A training whose
+gate accepted nothing stays in its arm, with the base in memory, and is marked.
+
+Promise: what is there is not played or trained again, so a killed experiment is continued by the
+same call; results are written whole (`results.json`).
 """
 
 import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from automem.errors import UsageError
+from automem.loops.arm_results import (
+    BASELINE,
+    ArmResult,
+    arm_result,
+    check_games,
+    check_training_seeds,
+    slug,
+)
 from automem.loops.collection import Gathered, staleness
 from automem.loops.ledger import (
     Chosen,
@@ -32,13 +43,10 @@ from automem.loops.proficiency import Loop, Unfinished
 from automem.loops.recipes import DataRecipe, Selected, Specialist, Trainer, Weighed
 from automem.loops.stage import Arm, Played, Stage
 from automem.seeds import SeedRange, seeds_from
-from automem.trace.statistics import Estimate, estimate, paired_difference, t_interval
 from automem.tracker import NoTracker
 
 RESULTS = "results.json"
 SCHEMA = 1
-BASELINE = "base"
-"""Name of the arm that every other is compared with."""
 
 
 class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,10 +69,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     controls: dict[str, Control]
 
     def __post_init__(self) -> None:
-        if not self.training_seeds or len(set(self.training_seeds)) < len(self.training_seeds):
-            raise UsageError("training_seeds must name at least one seed, and each of them once")
-        if self.games < 1:
-            raise UsageError(f"report.games must be at least 1, got {self.games}")
+        if not self.training_seeds:
+            raise UsageError("training_seeds must name at least one seed")
+        check_training_seeds(self.training_seeds)
+        check_games(self.games, 1, "report.games")
         places: dict[str, str] = {}
         for name, arm in self.arms.items():
             other = places.setdefault(slug(name), name)
@@ -102,27 +110,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         for field, number in named.items():
             if not 1 <= number <= rounds:
                 raise UsageError(f"{field} names round {number}, but rounds is {rounds}")
-
-
-class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One arm: a mean over training seeds (or over decks, for an arm that is not trained)."""
-
-    name: str
-    mean: float
-    interval: tuple[float, float] | None
-    """95 %: Student's over training seeds, or the bootstrap's over decks; None for one seed."""
-    by_training_seed: dict[int, Estimate]
-    """Over decks; key -1 for an arm that is not trained."""
-    difference: float | None = None
-    """Mean over training seeds of the mean paired difference to the base."""
-    difference_interval: tuple[float, float] | None = None
-    ratios: list[float] = []
-    """Progression over the base's, per training seed."""
-    failed: int = 0
-    metrics: dict[str, float | None] = {}
-    """Means over training seeds."""
-    runs: list[str] = []
-    """Run directories, relative to the experiment's folder."""
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,7 +244,9 @@ class Experiment:
                 self._say(f"{name}: training seed {training_seed} has none")
                 continue
             place = self._place(name, arm, specialist, training_seed)
-            played[training_seed] = self._finished(name, place, arm, specialist, seeds)
+            found = self._finished(name, place, arm, specialist, seeds)
+            fell_back = specialist is None
+            played[training_seed] = msgspec.structs.replace(found, fell_back=fell_back)
         return played
 
     def _place(self, name: str, arm: Arm, specialist: Specialist | None, seed: int) -> Path:
@@ -283,55 +272,6 @@ class Experiment:
         mean = sum(played.progressions.values()) / len(seeds)
         self._say(f"{name}: {mean:.3f} over {len(seeds)} games")
         return played
-
-
-def slug(name: str) -> str:
-    """A folder's name for an arm."""
-    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
-
-
-def arm_result(
-    name: str,
-    played: Mapping[str, Mapping[int, Played]],
-    folder: Path,
-    baseline: str = BASELINE,
-) -> ArmResult:
-    """What an arm came to beside the baseline. `played`: training seed to what was reached, key -1
-    for an arm that is not trained; run folders are told relative to `folder`."""
-    mine, base = played[name], played[baseline][-1]
-    decks = sorted(base.progressions)
-    values = {seed: [p.progressions[deck] for deck in decks] for seed, p in mine.items()}
-    theirs = [base.progressions[deck] for deck in decks]
-    by_seed = {seed: estimate(found) for seed, found in values.items()}
-    differences = {seed: paired_difference(found, theirs) for seed, found in values.items()}
-    means = [found.mean or 0.0 for found in by_seed.values()]
-    gaps = [found.mean or 0.0 for found in differences.values()]
-    is_trained = -1 not in mine
-    only = next(iter(by_seed))
-    base_mean = sum(theirs) / len(theirs)
-    names = {metric for found in mine.values() for metric in found.summary["metrics"]}
-    return ArmResult(
-        name=name,
-        mean=sum(means) / len(means),
-        interval=t_interval(means) if is_trained else by_seed[only].ci95,
-        by_training_seed=by_seed,
-        difference=None if name == baseline else sum(gaps) / len(gaps),
-        difference_interval=None
-        if name == baseline
-        else t_interval(gaps)
-        if len(gaps) > 1
-        else differences[only].ci95,
-        ratios=[mean / base_mean for mean in means] if base_mean else [],
-        failed=sum(found.summary["failed"] for found in mine.values()),
-        metrics={metric: _mean_metric(metric, mine) for metric in sorted(names)},
-        runs=[str(found.run_dir.relative_to(folder)) for found in mine.values()],
-    )
-
-
-def _mean_metric(metric: str, played: Mapping[int, Played]) -> float | None:
-    values = [found.summary["metrics"][metric]["mean"] for found in played.values()]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _rounds(ledger: Ledger, folder: Path) -> list[dict[str, Any]]:
@@ -379,8 +319,3 @@ def commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return found.stdout.strip() if found.returncode == 0 else ""
-
-
-def report_runs(results: Results, folder: Path) -> Sequence[tuple[str, Path]]:
-    """(name, run directory) of one run per arm: the first training seed's."""
-    return [(arm.name, folder / arm.runs[0]) for arm in results.arms if arm.runs]

@@ -3,19 +3,18 @@
 A revised scaffold can carry facts of the game (what a pickaxe costs, which cards are out of play)
 beside structure (a file, a kind, how many lines are shown); a gain from the first is no gain of
 memory. So every passage that a revision added is classed: *declared* knowledge of the task (by who
-made the revision), *undeclared* (it speaks or acts in the world's own words, which the check takes
-from instruction, observations and actions of traces), or *structure*. And knowledge is a text that
-every arm can be given alike (`agent.knowledge`, `knowledge_file.py`).
+made the revision), *undeclared* (it speaks or acts in the world's own words, `knowledge_words.py`),
+or *structure*. And knowledge is a text that every arm can be given alike (`agent.knowledge`,
+`knowledge_file.py`).
 
-Not covered: knowledge in words that neither the instruction nor any trace has. The check flags; it
-proves nothing, and what it flags may be a mere mention.
+Not covered: knowledge in words that neither the world says of itself nor any trace has. The check
+flags; it proves nothing, and what it flags may be a mere mention.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
-from pathlib import Path
 
 import msgspec
 
@@ -23,11 +22,6 @@ from automem.agent.schema import FileSchema, Notice, PruneRule, RoutineSchema, S
 from automem.config import conf_dir
 from automem.loops.passages import Passage, added
 from automem.memory.ops import OPS
-from automem.rollout.chain import iter_events
-from automem.trace.events import Blob, Committed, EpisodeStarted, Observed
-
-MOST_EPISODES = 8
-"""Of a run whose words are read: more say little that is new."""
 
 _LEAST_WORDS = 3
 """Of a passage that is taken for a piece of a declared line."""
@@ -82,14 +76,17 @@ def classify(
     new: Mapping[str, str],
     declared: Sequence[str],
     world_words: frozenset[str],
+    start: Mapping[str, str] | None = None,
 ) -> list[Classed]:
     """Every passage that `new` has and `old` has not, classed. `declared`: lines that the reviewer
-    calls knowledge; `world_words`: `words_of_runs`."""
-    known = _words(" ".join(old.values())) | _own_words()
+    calls knowledge; `world_words`: `words_of_runs` and `words_of_world`; `start`: the scaffold that
+    evolution began with, whose words are no news (left out: `old`). What was accepted on the way
+    excuses nothing: knowledge built on knowledge is knowledge."""
+    known = words_in(" ".join((old if start is None else start).values())) | _own_words()
     said = [_bare(line) for line in declared if _bare(line)]
     found = []
     for passage in added(old, new):
-        words = tuple(sorted((_words(_CODE.sub(" ", passage.text)) & world_words) - known))
+        words = tuple(sorted((words_in(_CODE.sub(" ", passage.text)) & world_words) - known))
         text = _bare(passage.text)
         if any(line in text or _is_part(text, line) for line in said):
             kind = KnowledgeClass.DECLARED
@@ -102,41 +99,14 @@ def classify(
     return found
 
 
-def words_of_runs(runs: Iterable[Path]) -> frozenset[str]:
-    """The words of a world: of its instruction, of what it showed and of what was done."""
-    found: set[str] = set()
-    for run in runs:
-        episodes = sorted(path for path in (run / "episodes").glob("*") if path.is_dir())
-        for episode in episodes[:MOST_EPISODES]:
-            found |= _words_of_episode(episode)
-    return frozenset(found)
-
-
 def as_text(classed: Iterable[Classed]) -> str:
     """The knowledge among them as one text, for `agent.knowledge`."""
     texts = [each.passage.text for each in classed if each.is_knowledge]
     return "\n".join(dict.fromkeys(texts))
 
 
-def _words_of_episode(episode: Path) -> set[str]:
-    """Texts longer than a line are blobs, and blobs hold prompts as well: only those that an
-    observation names count."""
-    blobs: dict[str, str] = {}
-    texts: list[str] = []
-    for event in iter_events(episode):
-        match event:
-            case Blob():
-                blobs[event.digest] = event.text
-            case EpisodeStarted():
-                texts += [event.instruction, event.fallback_action]
-            case Observed():
-                texts.append(blobs.get(event.observation, event.observation))
-            case Committed():
-                texts.append(event.action)
-    return _words("\n".join(dict.fromkeys(texts)))
-
-
-def _words(text: str) -> set[str]:
+def words_in(text: str) -> set[str]:
+    """Lower-case words of three letters and more."""
     return set(_WORD.findall(text.lower()))
 
 
@@ -147,7 +117,7 @@ def _own_words() -> frozenset[str]:
     fields = " ".join(name for kind in structs for name in kind.__struct_fields__)
     start = conf_dir() / "scaffold" / "v0"
     texts = " ".join(path.read_text(encoding="utf-8") for path in sorted(start.iterdir()))
-    return frozenset(_words(f"{_COMMON_TEXT} {fields} {' '.join(OPS)} {texts}"))
+    return frozenset(words_in(f"{_COMMON_TEXT} {fields} {' '.join(OPS)} {texts}"))
 
 
 def _is_part(text: str, line: str) -> bool:

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from automem.loops.arm_results import BASELINE, ArmResult
 from automem.loops.collection import Staleness
-from automem.loops.experiment import BASELINE, ArmResult, Results
+from automem.loops.experiment import Results
 from automem.trace.metrics import BY_NAME
 
 METRICS = (
@@ -21,6 +22,8 @@ METRICS = (
     "context_tokens_per_step",
 )
 """The paper's, before and after."""
+FELL_BACK = "*"
+"""Behind the figure of a training whose gate accepted nothing."""
 
 
 def print_results(results: Results, console: Console) -> None:
@@ -50,15 +53,34 @@ def sentence(results: Results) -> str:
     first, last = results.report_seeds
     seeds = len(results.training_seeds)
     unit = (
-        f"Trained arms: mean over {seeds} training seeds with Student's 95 % interval; "
+        f"Trained arms: mean over {seeds} training seeds with Student's 95 % interval, given these "
+        f"games; minus {BASELINE}, which was played once: over training seeds and games. "
         if seeds > 1
-        else "One training seed: trained arms have no interval over trainings; "
+        else "One training seed: trained arms have no interval over trainings. "
     )
-    return (
-        f"{unit}others: one run, bootstrap over {last - first + 1} games (seeds {first} to {last}, "
+    lines = [
+        f"{unit}Others: one run, bootstrap over {last - first + 1} games (seeds {first} to {last}, "
         "the same for all arms). Differences are paired by game. Conditional on one base model, "
-        f"{results.base}."
-    )
+        f"{results.base}.",
+        *fallbacks(results.arms),
+    ]
+    return "\n".join(lines)
+
+
+def fallbacks(arms: Sequence[ArmResult]) -> list[str]:
+    """A line that explains the mark, where a training seed has it."""
+    told = [
+        f"{arm.name}: training seed{'s' * (len(arm.fell_back) > 1)} "
+        f"{', '.join(map(str, arm.fell_back))}"
+        for arm in arms
+        if arm.fell_back
+    ]
+    if not told:
+        return []
+    return [
+        f"{FELL_BACK} The gate accepted nothing there, so the base keeps memory, and that counts "
+        f"({'; '.join(told)})."
+    ]
 
 
 def figures(arms: Sequence[ArmResult]) -> dict[str, Any]:
@@ -115,7 +137,7 @@ def arms_table(
             str(arm.failed) if arm.failed else "",
         ]
         if training_seeds > 1:
-            cells.append(_points(arm))
+            cells.append(points(arm))
         table.add_row(*cells)
     return table
 
@@ -138,9 +160,12 @@ def _metric(name: str, arm: ArmResult) -> str:
     return f"{value:.1%}" if BY_NAME[name].unit == "share" else f"{value:,.0f}"
 
 
-def _points(arm: ArmResult) -> str:
+def points(arm: ArmResult) -> str:
+    """Each training seed's mean, marked where the base kept memory."""
     return " ".join(
-        f"{found.mean or 0.0:.3f}" for seed, found in arm.by_training_seed.items() if seed >= 0
+        f"{found.mean or 0.0:.3f}{FELL_BACK * (seed in arm.fell_back)}"
+        for seed, found in arm.by_training_seed.items()
+        if seed >= 0
     )
 
 

@@ -12,29 +12,36 @@ differ in what they are named for and in nothing else. Not covered: deciding any
 the loops did that on other seeds; the table reports.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from automem.agent.scaffold_files import write_files
+from automem.agent.scaffold_files import files_digest, read_files, write_files
 from automem.errors import ScaffoldError, UsageError
-from automem.loops.experiment import arm_result, commit, slug
-from automem.loops.knowledge import Classed, as_text, classify, words_of_runs
+from automem.loops.arm_results import arm_result, check_games, check_training_seeds, slug
+from automem.loops.experiment import commit
+from automem.loops.knowledge import Classed, as_text
+from automem.loops.knowledge_lineage import ClassedText, classed_nodes, keep_passages
+from automem.loops.knowledge_words import words_of_runs
 from automem.loops.lineage import Lineage, Node
-from automem.loops.passages import without
+from automem.loops.passages import passages, without
 from automem.loops.proficiency import Unfinished
 from automem.loops.recipes import Specialist
-from automem.loops.run_results import START, ClassedText, RunResults, square_of, write_results
+from automem.loops.run_results import START, RunResults, square_of, write_results
 from automem.loops.seedbook import SeedBook
 from automem.loops.stage import Arm, Played, Stage
+from automem.rollout.run_dir import RUN_FILE, read_run
 from automem.seeds import SeedRange, seeds_from
 
 EVOLVED = "evolved"
 TRAINED = " + trained"
 KNOWING = f"{START} + the same knowledge"
 UNKNOWING = f"{EVOLVED} without its knowledge"
+_OWN_PLACES = re.compile(rf"{EVOLVED}-n\d+$|({START}|{EVOLVED})-trained-")
+"""Folders of arms whose names are known only later: accepted versions, and single trainings."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,14 +57,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What every arm is given (`agent.knowledge`)."""
 
     def __post_init__(self) -> None:
-        if len(set(self.training_seeds)) < len(self.training_seeds):
-            raise UsageError("training_seeds names a seed twice")
-        if self.games < 2:
-            raise UsageError(f"games must be at least 2, got {self.games}")
+        check_training_seeds(self.training_seeds)
+        check_games(self.games, 2, "games")
         own = (START, EVOLVED, START + TRAINED, EVOLVED + TRAINED, KNOWING, UNKNOWING)
         places = {slug(name): f"the arm {name!r}" for name in own}
         for name in self.rivals:
-            if not slug(name) or slug(name) in places:
+            if not slug(name) or slug(name) in places or _OWN_PLACES.match(slug(name)):
                 raise UsageError(
                     f"rivals {name!r} would share a folder with {places.get(slug(name), 'others')}:"
                     " letters and digits have to tell arms apart"
@@ -87,16 +92,18 @@ class BothLoops:
         train: Callable[[Node, Path, int, Path], Specialist | None],
         stage_with: Callable[[Path], Stage],
         say: Callable[[str], None],
+        world_words: frozenset[str] = frozenset(),
     ) -> None:
         """`evolve`: carries the structure loop out; `train`: a whole proficiency loop on a node's
         scaffold (node, its scaffold, training seed, folder), None where the gate accepted nothing;
-        `stage_with`: where a scaffold is played."""
+        `stage_with`: where a scaffold is played; `world_words`: what the world says of itself."""
         self._plan = plan
         self._folder = folder
         self._evolve = evolve
         self._train = train
         self._stage_with = stage_with
         self._say = say
+        self._world_words = world_words
 
     def run(self, base: str) -> RunResults:
         """Loops, arms, results (`results.json`)."""
@@ -113,9 +120,11 @@ class BothLoops:
         start = lineage.folder(versions[0])
         for name, arm in self._plan.rivals.items():
             played[name] = {-1: self._play(name, start, arm)}
-        classed = self._classed(lineage, played[START][-1].run_dir)
+        words = self._world_words | words_of_runs([played[START][-1].run_dir])
+        classed = classed_nodes(lineage, words)
+        keep_passages(self._folder, classed)
         on_path = [each for node in versions for each in classed.get(node.id, ())]
-        played |= self._play_knowledge(lineage, on_path)
+        played |= self._play_knowledge(lineage, versions, on_path)
         seeds = self._seeds()
         results = RunResults(
             commit=commit(),
@@ -156,38 +165,62 @@ class BothLoops:
             specialist = self._train(node, scaffold, seed, place)
             if specialist is None:
                 self._say(f"{name}: the gate accepted nothing; the base keeps memory")
-                played[seed] = self._play(version, scaffold, Arm())
+                base = self._play(version, scaffold, Arm())
+                played[seed] = msgspec.structs.replace(base, fell_back=True)
             else:
                 played[seed] = self._play(f"{name} {seed} {specialist.name}", scaffold, Arm(),
                                           specialist)  # fmt: skip
         return played
 
     def _play_knowledge(
-        self, lineage: Lineage, classed: Sequence[Classed]
+        self, lineage: Lineage, versions: Sequence[Node], classed: Sequence[Classed]
     ) -> dict[str, dict[int, Played]]:
-        """The arms that part structure from knowledge; none where no knowledge was added."""
-        text = as_text(classed)
+        """The arms that part structure from knowledge; none where the champion has no knowledge
+        added. `classed`: what the `versions` on the way to it added."""
+        *before, files = (lineage.files(node) for node in versions)
+        known = [each for each in classed if each.is_knowledge]
+        there = set(passages(files))
+        text = as_text(each for each in known if each.passage in there)
         if not text:
             return {}
         played = {}
-        start = lineage.folder(lineage.nodes()[0])
-        given = "\n".join(filter(None, (self._plan.knowledge, text)))
-        played[KNOWING] = {-1: self._play(KNOWING, start, Arm(agent={"knowledge": given}))}
-        gone = [each.passage for each in classed if each.is_knowledge]
+        arm = Arm(agent={"knowledge": "\n".join(filter(None, (self._plan.knowledge, text)))})
+        start = lineage.folder(versions[0])
+        place = self._place_of_knowledge(arm)
+        played[KNOWING] = {-1: self._play(KNOWING, start, arm, place=place)}
         try:
-            rest = without(lineage.files(lineage.champion()), gone)
+            rest = without(files, [each.passage for each in known], before[::-1])
         except ScaffoldError as error:
             self._say(f"{UNKNOWING}: structure and knowledge cannot be parted: {error}")
             return played
-        folder = self._folder / "scaffolds-without-knowledge" / lineage.champion().id
+        folder = self._folder / "scaffolds-without-knowledge" / versions[-1].id
+        place = UNKNOWING
+        if folder.exists() and read_files(folder) != rest:  # an earlier version parted otherwise
+            folder = folder.with_name(f"{versions[-1].id}-{files_digest(rest)}")
+            place = f"{UNKNOWING} {files_digest(rest)}"
         write_files(rest, folder)
-        played[UNKNOWING] = {-1: self._play(UNKNOWING, folder, Arm())}
+        played[UNKNOWING] = {-1: self._play(UNKNOWING, folder, Arm(), place=place)}
         return played
 
+    def _place_of_knowledge(self, arm: Arm) -> str:
+        """Where the start with this knowledge plays: elsewhere than with what an earlier version
+        took for knowledge."""
+        there = self._folder / "arms" / slug(KNOWING)
+        text = arm.agent["knowledge"]
+        if not (there / RUN_FILE).exists() or read_run(there).spec.agent.get("knowledge") == text:
+            return KNOWING
+        return f"{KNOWING} {files_digest({KNOWING: text})}"
+
     def _play(
-        self, name: str, scaffold: Path, arm: Arm, specialist: Specialist | None = None
+        self,
+        name: str,
+        scaffold: Path,
+        arm: Arm,
+        specialist: Specialist | None = None,
+        place: str = "",
     ) -> Played:
-        folder = self._folder / "arms" / slug(name)
+        """`place`: what its folder is named for, where that is not the arm's name."""
+        folder = self._folder / "arms" / slug(place or name)
         seeds = self._seeds()
         played = self._stage_with(scaffold).play(folder, arm, specialist, seeds, f"report: {name}")
         if played.summary["pending"]:
@@ -200,26 +233,6 @@ class BothLoops:
 
     def _seeds(self) -> list[int]:
         return seeds_from(SeedRange.REPORT, self._plan.games)
-
-    # Knowledge
-
-    def _classed(self, lineage: Lineage, run: Path) -> dict[str, list[Classed]]:
-        """What each revision added, classed; revisions that are no scaffold are left out."""
-        nodes = {node.id: node for node in lineage.nodes()}
-        revisions = [node for node in nodes.values() if node.grown.parent]
-        if not revisions:
-            return {}
-        words = words_of_runs([run])
-        found = {}
-        for node in revisions:
-            before = lineage.files(nodes[node.grown.parent])
-            try:
-                classed = classify(before, lineage.files(node), node.grown.knowledge, words)
-            except ScaffoldError:
-                continue
-            if classed:
-                found[node.id] = classed
-        return found
 
 
 def _names_of(versions: Sequence[Node]) -> Mapping[str, str]:

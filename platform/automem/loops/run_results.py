@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 
 from automem.errors import UsageError
-from automem.loops.experiment import ArmResult
-from automem.loops.knowledge import Classed
+from automem.loops.arm_results import ArmResult, differences
+from automem.loops.knowledge_lineage import ClassedText
 from automem.loops.stage import Played
-from automem.trace.statistics import paired_difference, t_interval
+from automem.trace.statistics import crossed_interval, estimate
 
 RESULTS = "results-of-both.json"
 SCHEMA = 1
@@ -25,10 +25,14 @@ class Effect(msgspec.Struct, frozen=True):
     name: str
     mean: float
     interval: tuple[float, float] | None
-    """95 %: Student's over training seeds, or the bootstrap's over decks where nothing in it was
-    trained; None for one training seed."""
+    """95 %: over training seeds and decks (`crossed_interval`), for the arms without training were
+    played once and all seeds share their luck; the bootstrap's over decks where nothing in it was
+    trained; None for one training seed, and where all came to the same."""
     values: list[float]
     """One for each training seed; one in all where nothing was trained."""
+    fell_back: tuple[int, ...] = ()
+    """Places in `values` where a gate had accepted nothing, so that the base played in a trained
+    arm's place."""
 
 
 class Square(msgspec.Struct, frozen=True):
@@ -37,22 +41,6 @@ class Square(msgspec.Struct, frozen=True):
     corners: tuple[str, str, str, str]
     """Names of the arms: start, evolved, start trained, evolved trained."""
     effects: list[Effect]
-
-
-class ClassedText(msgspec.Struct, frozen=True):
-    """A passage that a revision added."""
-
-    where: str
-    text: str
-    kind: str
-    """`structure`, `declared`, `undeclared`."""
-    words: tuple[str, ...]
-    """The world's own words in it."""
-
-    @classmethod
-    def of(cls, classed: Classed) -> "ClassedText":
-        passage = classed.passage
-        return cls(passage.where, passage.text, str(classed.kind), classed.words)
 
 
 class RunResults(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,24 +74,43 @@ def square_of(
     if any(name not in played for name in corners):
         return None
     start, evolved, start_trained, evolved_trained = (_by_seed(played[name]) for name in corners)
-    seeds = list(start_trained)
     base, better = start[-1], evolved[-1]
-    alone = paired_difference(better, base)
-    gaps = {
-        "training on v0": [_gap(start_trained[s], base) for s in seeds],
-        "training on the evolved": [_gap(evolved_trained[s], better) for s in seeds],
-        "structure, given training": [_gap(evolved_trained[s], start_trained[s]) for s in seeds],
-        "both": [_gap(evolved_trained[s], base) for s in seeds],
-        "more than the sum": [
-            _gap(evolved_trained[s], start_trained[s]) - (alone.mean or 0.0) for s in seeds
+    alone = differences(better, base)
+    sides = [played[name] for name in corners[2:]]
+    seeds = list(start_trained)
+    on_start, on_evolved = ([s for s in seeds if side[s].fell_back] for side in sides)
+    either = [*on_start, *on_evolved]
+    gaps = {seed: differences(evolved_trained[seed], start_trained[seed]) for seed in seeds}
+    found = estimate(alone)
+    return Square(
+        corners,
+        [
+            Effect("structure", found.mean or 0.0, found.ci95, [found.mean or 0.0]),
+            _effect("training on v0", _against(start_trained, base), on_start),
+            _effect("training on the evolved", _against(evolved_trained, better), on_evolved),
+            _effect("structure, given training", gaps, either),
+            _effect("both", _against(evolved_trained, base), on_evolved),
+            _effect("more than the sum", _against(gaps, alone), either),
         ],
-    }
-    effects = [Effect("structure", alone.mean or 0.0, alone.ci95, [alone.mean or 0.0])]
-    effects += [
-        Effect(name, sum(values) / len(values), t_interval(values), values)
-        for name, values in gaps.items()
-    ]
-    return Square(corners, effects)
+    )
+
+
+def _against(
+    trained: Mapping[int, Sequence[float]], base: Sequence[float]
+) -> dict[int, list[float]]:
+    return {seed: differences(row, base) for seed, row in trained.items()}
+
+
+def _effect(name: str, rows: Mapping[int, Sequence[float]], fell_back: Sequence[int]) -> Effect:
+    """`rows`: training seed to differences by deck."""
+    values = [sum(row) / len(row) for row in rows.values()]
+    return Effect(
+        name,
+        sum(values) / len(values),
+        crossed_interval(list(rows.values())),
+        values,
+        tuple(place for place, seed in enumerate(rows) if seed in fell_back),
+    )
 
 
 def _by_seed(played: Mapping[int, Played]) -> dict[int, list[float]]:
@@ -112,10 +119,6 @@ def _by_seed(played: Mapping[int, Played]) -> dict[int, list[float]]:
         seed: [found.progressions[deck] for deck in sorted(found.progressions)]
         for seed, found in played.items()
     }
-
-
-def _gap(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    return sum(one - other for one, other in zip(ours, theirs, strict=True)) / len(theirs)
 
 
 def write_results(folder: Path, results: RunResults) -> None:

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automem.loops.experiment import ArmResult
-from automem.loops.results_table import arms_table
-from automem.loops.run_results import START, RunResults, Square
+from automem.loops.arm_results import ArmResult
+from automem.loops.results_table import FELL_BACK, arms_table, fallbacks, points
+from automem.loops.run_results import START, Effect, RunResults, Square
 from automem.report_parts import charts
 from automem.trace.statistics import Estimate
 
@@ -35,7 +35,9 @@ def notes(results: RunResults) -> list[str]:
         f"{count} games of the range report (seeds {first} to {last}), the same for all arms; "
         "differences are paired by game. Arms without training: bootstrap over games. "
         + (
-            f"Trained arms: mean over {seeds} training seeds with Student's 95 % interval."
+            f"Trained arms: mean over {seeds} training seeds with Student's 95 % interval, given "
+            f"these games; minus {START}, and in the effects of training: over training seeds and "
+            "games, since the arms without training were played once."
             if seeds > 1
             else "Trained arms: one training seed, so no interval over trainings."
             if seeds
@@ -43,6 +45,7 @@ def notes(results: RunResults) -> list[str]:
         ),
         f"Conditional on one base model, {results.base}, and one evolution of the scaffold.",
     ]
+    lines += fallbacks(results.arms)
     if len(results.versions) == 1:
         lines.append("The structure loop accepted nothing, so there is no evolved scaffold here.")
     return lines
@@ -54,14 +57,20 @@ def _square(square: Square) -> Table:
     for name in ("difference", "95 % interval", "each training seed"):
         table.add_column(name, justify="right")
     for effect in square.effects:
-        points = " ".join(f"{value:+.3f}" for value in effect.values)
         table.add_row(
-            effect.name,
-            f"{effect.mean:+.3f}",
-            _interval(effect.interval),
-            points if len(effect.values) > 1 else "",
+            effect.name, f"{effect.mean:+.3f}", _interval(effect.interval), _values(effect)
         )
     return table
+
+
+def _values(effect: Effect) -> str:
+    """Each training seed's, where there are several, marked where a gate accepted nothing."""
+    if len(effect.values) < 2:
+        return ""
+    return " ".join(
+        f"{value:+.3f}{FELL_BACK * (place in effect.fell_back)}"
+        for place, value in enumerate(effect.values)
+    )
 
 
 def _knowledge(results: RunResults) -> Table:
@@ -88,13 +97,15 @@ def report_section(results: RunResults) -> Markup:
         "<section><h2>Both loops <small>progression; trained arms: mean over training seeds"
         '</small></h2><div class="scroll"><table class="results"><thead><tr><th>arm</th>'
         '<th class="axis"><span>0</span><span>progression, 95 % interval</span><span>{}</span></th>'
-        "<th>mean</th><th>95 % interval</th><th>minus {}</th><th>each training seed</th></tr>"
-        "</thead><tbody>"
+        "<th>mean</th><th>95 % interval</th><th>minus {}</th><th>95 % interval</th>"
+        "<th>each training seed</th></tr></thead><tbody>"
     ).format(f"{top:g}", START)
     parts = [head, rows, Markup("</tbody></table></div>")]
     if results.square is not None:
         parts.append(_square_html(results.square))
     parts += [Markup("<p>{}</p>").format(line) for line in notes(results)]
+    if results.knowledge:
+        parts.append(_knowledge_html(results))
     return Markup("").join([*parts, Markup("</section>")])
 
 
@@ -102,7 +113,9 @@ def _row(arm: ArmResult, number: int, top: float) -> Markup:
     shown = Estimate(arm.mean, None, arm.interval, 0)
     interval = "–" if arm.interval is None else f"{arm.interval[0]:.3f} – {arm.interval[1]:.3f}"
     difference = "" if arm.difference is None else f"{arm.difference:+.3f}"
-    cells = [f"{arm.mean:.3f}", interval, difference, _points(arm)]
+    cells = [
+        f"{arm.mean:.3f}", interval, difference, _interval(arm.difference_interval), points(arm)
+    ]  # fmt: skip
     return Markup('<tr><th scope="row">{}</th><td class="axis">{}</td>{}</tr>').format(
         arm.name,
         charts.interval_bar(shown, top, number % 6),
@@ -110,25 +123,37 @@ def _row(arm: ArmResult, number: int, top: float) -> Markup:
     )
 
 
-def _points(arm: ArmResult) -> str:
-    found = [e.mean or 0.0 for seed, e in arm.by_training_seed.items() if seed >= 0]
-    return " ".join(f"{value:.3f}" for value in found)
-
-
 def _square_html(square: Square) -> Markup:
-    rows = Markup("").join(
-        Markup('<tr><th scope="row">{}</th><td class="n">{}</td><td class="n">{}</td></tr>').format(
-            effect.name, f"{effect.mean:+.3f}", _interval(effect.interval) or "–"
-        )
+    rows = [
+        (effect.name, f"{effect.mean:+.3f}", _interval(effect.interval) or "–", _values(effect))
         for effect in square.effects
+    ]
+    names = ("effect", "difference", "95 % interval", "each training seed")
+    return _table_html("Structure and training", names, rows, "n")
+
+
+def _knowledge_html(results: RunResults) -> Markup:
+    rows = [
+        (node, each.kind, each.where, f"{each.text} ({', '.join(each.words)})"
+         if each.words else each.text)
+        for node, found in results.knowledge.items()
+        for each in found
+    ]  # fmt: skip
+    return _table_html("What revisions added", ("version", "kind", "where", "text"), rows)
+
+
+def _table_html(
+    title: str, names: Sequence[str], rows: Sequence[Sequence[str]], kind: str = ""
+) -> Markup:
+    head = Markup("").join(Markup("<th>{}</th>").format(name) for name in names)
+    body = Markup("").join(
+        Markup('<tr><th scope="row">{}</th>{}</tr>').format(
+            first,
+            Markup("").join(Markup('<td class="{}">{}</td>').format(kind, cell) for cell in cells),
+        )
+        for first, *cells in rows
     )
     return Markup(
-        '<h3>Structure and training</h3><div class="scroll"><table class="results"><thead><tr>'
-        "<th>effect</th><th>difference</th><th>95 % interval</th></tr></thead><tbody>{}</tbody>"
-        "</table></div>"
-    ).format(rows)
-
-
-def report_runs(results: RunResults) -> Sequence[tuple[str, str]]:
-    """(name, run folder) of one run per arm: the first training seed's."""
-    return [(arm.name, arm.runs[0]) for arm in results.arms if arm.runs]
+        '<h3>{}</h3><div class="scroll"><table class="results"><thead><tr>{}</tr></thead>'
+        "<tbody>{}</tbody></table></div>"
+    ).format(title, head, body)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from automem.agent.memories import RecallOptions
 from automem.agent.roles import AgentOptions
 from automem.engine.build import build_engine
 from automem.engine.protocol import Sampling
@@ -55,10 +56,24 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             raise UsageError("an arm with memory=player needs a player, and no other has one")
 
 
+def merged(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The agent's options with an arm's changes, key by key: what an arm does not name is the same
+    for all arms."""
+    found = {**options, **changes}
+    for name, value in changes.items():
+        before = options.get(name)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            found[name] = {**before, **value}
+    return found
+
+
 def read_arm(fields: Mapping[str, Any], name: str) -> Arm:
     """An arm from plain data; UsageError names what is wrong with it."""
+    agent = fields.get("agent")
+    recall = agent.get("recall") if isinstance(agent, Mapping) else None
     parts = ((name, Arm, fields), (f"{name}.sampling", Sampling, fields.get("sampling")),
-             (f"{name}.agent", AgentOptions, fields.get("agent")))  # fmt: skip
+             (f"{name}.agent", AgentOptions, agent),
+             (f"{name}.agent.recall", RecallOptions, recall))  # fmt: skip
     for part, kind, given in parts:
         for field in given if isinstance(given, Mapping) else ():
             if field not in kind.__struct_fields__:
@@ -113,6 +128,8 @@ class Played(msgspec.Struct, frozen=True):
     summary: dict[str, Any]
     reason: str = ""
     """Why episodes are pending, where some are."""
+    fell_back: bool = False
+    """Of a trained arm: the gate had accepted nothing, so the base kept memory."""
 
 
 class Stage:
@@ -215,6 +232,6 @@ class Stage:
             engines=engines,
             memory=memory,
             gameplay=gameplay,
-            agent={**template.agent, **arm.agent},
+            agent=merged(template.agent, arm.agent),
             episodes=tuple(EpisodeKey(seed=seed) for seed in seeds),
         )

@@ -10,21 +10,13 @@ from rich.console import Console
 from support.loop_parts import SkillTrainer, TableStage, make_loop, recipe, small_stage
 
 from automem.errors import UsageError
-from automem.loops.experiment import (
-    RESULTS,
-    Control,
-    Experiment,
-    Plan,
-    Results,
-    read_results,
-    report_runs,
-)
+from automem.loops.arm_results import report_runs
+from automem.loops.experiment import RESULTS, Control, Experiment, Plan, Results, read_results
 from automem.loops.proficiency import Loop, Unfinished
 from automem.loops.results_table import print_results, sentence
 from automem.loops.seedbook import SeedBook
 from automem.loops.stage import Stage, read_arm
 from automem.seeds import SeedRange, range_of, seeds_from
-from automem.trace.statistics import t_interval
 
 ARMS = {
     "base": {},
@@ -90,11 +82,12 @@ def test_arms_are_paired_by_deck_and_counted_by_training_seed(tmp_path: Path) ->
     assert list(trained.by_training_seed) == [0, 3]
     # by table, every deck is 0.4 better, so paired differences have no spread
     assert trained.difference == pytest.approx(0.4)
-    assert trained.difference_interval == pytest.approx((0.4, 0.4))
+    assert trained.difference_interval is None
     assert trained.mean == pytest.approx(arms["base"].mean + 0.4)
     assert trained.ratios == pytest.approx([trained.mean / arms["base"].mean] * 2)
     means = [found.mean or 0.0 for found in trained.by_training_seed.values()]
-    assert trained.interval == pytest.approx(t_interval(means))
+    assert means[0] == means[1]
+    assert trained.interval is None
     assert trained.metrics == {"redundant_writes": pytest.approx(0.7)}
     assert arms["base"].difference is None
     assert list(arms["base"].by_training_seed) == [-1]
@@ -113,8 +106,26 @@ def test_results_are_read_as_they_were_written_and_printed(tmp_path: Path) -> No
     assert "specialist, round 1" in printed
     assert "+0.400" in printed
     assert "mean over 2 training seeds with Student's 95 % interval" in sentence(results)
-    assert [name for name, _ in report_runs(results, tmp_path)] == list(ARMS)
-    assert all(path.is_dir() for _, path in report_runs(results, tmp_path))
+    assert [name for name, _ in report_runs(results.arms, tmp_path)] == [
+        "base", "specialist, training seed 0", "specialist, round 1, training seed 0",
+        "control: random, training seed 0", "perfect",
+    ]  # fmt: skip
+    assert all(path.is_dir() for _, path in report_runs(results.arms, tmp_path))
+
+
+def test_a_training_that_the_gate_rejected_stays_in_its_arm_and_is_marked(tmp_path: Path) -> None:
+    results = experiment(tmp_path, recipe("bad"))
+    arms = {arm.name: arm for arm in results.arms}
+    assert arms["specialist"].fell_back == (0, 3)
+    assert arms["specialist, round 1"].fell_back == ()
+    assert "specialist: training seeds 0, 3" in sentence(results)
+    assert "specialist" not in " ".join(dict(report_runs([arms["specialist"]], tmp_path)))
+
+
+@pytest.mark.parametrize("wrong", [{"training_seeds": (-1,)}, {"games": 20_000_000}])
+def test_seeds_that_cannot_be_are_refused_at_once(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="must be"):
+        plan(**wrong)
 
 
 def test_arms_without_training_are_played_once_and_a_second_call_trains_nothing(
@@ -212,8 +223,8 @@ def test_pending_games_leave_the_experiment_without_results(tmp_path: Path) -> N
     ("change", "told"),
     [
         ({"training_seeds": ()}, "training_seeds must name at least one seed"),
-        ({"training_seeds": (1, 1)}, "each of them once"),
-        ({"games": 0}, "report.games must be at least 1, got 0"),
+        ({"training_seeds": (1, 1)}, "training_seeds names a seed twice"),
+        ({"games": 0}, "report.games must be at least 1 and at most 10,000,000, got 0"),
         ({"arms": {"x": {}}}, "needs an arm named 'base'"),
         ({"arms": {"base": {"memory": "champion"}}}, "report.arms.base is what others are"),
         ({"arms": {"base": {}, "x": {"memory": "control:rnd"}}}, "control:NAME of random"),

@@ -1,5 +1,6 @@
 """What a revision added, told apart: structure of memory, and knowledge of the task."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,13 @@ from support.toy_world import toy_spec
 from automem.agent.scaffold_files import SCHEMA, read_files
 from automem.config import scaffold_path
 from automem.errors import ScaffoldError, UsageError
-from automem.loops.knowledge import KnowledgeClass, as_text, classify, words_of_runs
+from automem.loops.knowledge import KnowledgeClass, as_text, classify
 from automem.loops.knowledge_file import read_knowledge, with_knowledge
+from automem.loops.knowledge_words import words_of_runs, words_of_world
 from automem.loops.passages import added, passages, without
 from automem.loops.reviewers.materials import loaded, loaded_schema
 from automem.rollout.run import run_rollout
+from automem.rollout.spec import WorldSpec
 
 WORDS = frozenset(["shows", "match", "miss", "pending", "illegal", "flip", "owl", "pairs", "cards"])
 START = read_files(scaffold_path("embedded"))
@@ -77,10 +80,66 @@ def test_lines_of_initial_content_and_of_templates_are_judged_one_by_one() -> No
     assert kinds(worded) == [("an owl is no match for a flip", "undeclared")]
 
 
-def test_words_that_the_champion_has_already_are_no_news() -> None:
+def test_words_of_the_start_are_no_news_and_those_of_an_accepted_version_are() -> None:
     again = {**WORDED, "plan.j2": START["plan.j2"] + "look at the illegal flip\n"}
-    [found] = classify(WORDED, again, (), WORDS)
+    [found] = classify(WORDED, again, (), WORDS, START)
+    assert (found.kind, found.words) == (KnowledgeClass.UNDECLARED, ("flip", "illegal"))
+    [found] = classify(WORDED, again, (), WORDS, WORDED)
     assert (found.kind, found.words) == (KnowledgeClass.STRUCTURE, ())
+
+
+def test_the_name_of_a_file_is_a_passage() -> None:
+    named = revised("- {name: notes.txt}", "- {name: notes.txt}\n  - {name: owl_pairs_match.txt}")
+    assert kinds(named) == [("owl_pairs_match.txt", "undeclared")]
+    rest = without(named, [c.passage for c in classify(START, named, (), WORDS)], [START])
+    assert [file.name for file in loaded_schema(rest).files] == [
+        "cards.txt", "notes.txt", "file_1.txt",
+    ]  # fmt: skip
+
+
+EDITED = revised("purpose: card rank}", "purpose: card rank; an illegal flip is no match}")
+EDITED = {
+    **EDITED,
+    "plan.j2": START["plan.j2"].replace(
+        "# observation", "# observation: no illegal flip of an owl\nkeep"
+    ),
+}
+
+
+def test_what_knowledge_had_replaced_is_put_back() -> None:
+    gone = [c.passage for c in classify(START, EDITED, (), WORDS) if c.is_knowledge]
+    assert len(gone) == 2
+    rest = without(EDITED, gone, [START])
+    assert loaded_schema(rest).files[0].purpose == "card rank"
+    assert rest["plan.j2"] == START["plan.j2"].replace("# observation", "# observation\nkeep")
+
+
+def test_knowledge_on_knowledge_goes_back_to_what_was_before_both() -> None:
+    again = {
+        **EDITED,
+        SCHEMA: EDITED[SCHEMA].replace("is no match}", "is no match and pairs are}"),
+    }
+    known = [
+        *classify(START, EDITED, (), WORDS, START),
+        *classify(EDITED, again, (), WORDS, START),
+    ]
+    rest = without(again, [c.passage for c in known if c.is_knowledge], [EDITED, START])
+    assert loaded_schema(rest) == loaded_schema(START)
+    assert rest["plan.j2"] == START["plan.j2"].replace("# observation", "# observation\nkeep")
+
+
+def test_a_rule_and_a_notice_that_were_edited_are_put_back() -> None:
+    before = revised(
+        "purpose: card rank}",
+        'purpose: card rank, drop: [{seen: "{card} gone", drop: "{card}"}]}',
+    )
+    before[SCHEMA] += "notices:\n  - {when: repeated, text: same again}\n"
+    after = before[SCHEMA].replace("{card} gone", "{card} shows owl match")
+    new = {**before, SCHEMA: after.replace("same again", "same illegal flip again")}
+    gone = [c.passage for c in classify(before, new, (), WORDS, START)]
+    assert [passage.acts for passage in gone] == [True, True]
+    schema, old = loaded_schema(without(new, gone, [before])), loaded_schema(before)
+    assert (schema.files, schema.notices) == (old.files, old.notices)
 
 
 def test_knowledge_is_a_text_that_others_can_be_given() -> None:
@@ -117,9 +176,25 @@ def test_a_template_that_does_not_stand_without_its_knowledge_is_told() -> None:
 
 def test_the_worlds_words_come_from_instruction_observations_and_actions(tmp_path: Path) -> None:
     run_rollout(toy_spec(seeds=range(2)), tmp_path)
-    words = words_of_runs([tmp_path])
+    spec = toy_spec(seeds=range(2))
+    words = words_of_runs([tmp_path]) | words_of_world(spec.world)
     assert {"lamp", "colour", "hall", "glass", "red", "purple"} <= words
     assert not {"operations", "strategy"} & words  # prompts and what the player wrote
+
+
+def test_the_worlds_words_outlive_the_journals(tmp_path: Path) -> None:
+    run_rollout(toy_spec(seeds=range(2)), tmp_path)
+    words = words_of_runs([tmp_path])
+    for journal in tmp_path.glob("episodes/*/journal"):  # as `automem gc` does
+        shutil.rmtree(journal)
+    assert words
+    assert words_of_runs([tmp_path]) == words
+
+
+def test_a_world_tells_words_that_no_game_has_shown() -> None:
+    target = "automem_envs.crafter.CrafterWorld"
+    words = words_of_world(WorldSpec("crafter", {"_target_": target}))
+    assert {"pickaxe", "furnace", "sapling"} <= words
 
 
 def test_a_knowledge_file_is_read_once_and_what_is_wrong_with_it_told(tmp_path: Path) -> None:

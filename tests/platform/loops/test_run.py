@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 from support.loop_parts import small_template, specialist
@@ -11,6 +12,7 @@ from support.loop_parts import small_template, specialist
 from automem.agent.scaffold_files import SCHEMA, read_files
 from automem.config import scaffold_path
 from automem.errors import UsageError
+from automem.loops.arm_results import report_runs
 from automem.loops.gate import Rule, Verdict
 from automem.loops.lineage import Declared, Lineage, Node
 from automem.loops.proficiency import Unfinished
@@ -20,6 +22,7 @@ from automem.loops.run_results import RunResults, read_results, square_of
 from automem.loops.run_table import notes, print_results, report_section
 from automem.loops.seedbook import SeedBook
 from automem.loops.stage import Arm, Played, Stage
+from automem.rollout.run_dir import create_run
 
 START_FILES = read_files(scaffold_path("embedded"))
 SHOWN = {
@@ -137,7 +140,8 @@ def test_every_version_its_training_and_the_rivals_are_in_one_table(tmp_path: Pa
 
 
 def test_the_square_tells_structure_from_training_over_training_seeds(tmp_path: Path) -> None:
-    square = both(tmp_path, SHOWN).square
+    results = both(tmp_path, SHOWN)
+    square = results.square
     assert square is not None
     found = {effect.name: effect for effect in square.effects}
     assert found["structure"].mean == pytest.approx(0.1)
@@ -145,8 +149,10 @@ def test_the_square_tells_structure_from_training_over_training_seeds(tmp_path: 
     assert found["both"].mean == pytest.approx(0.42)
     assert found["more than the sum"].mean == pytest.approx(0.0)
     low, high = found["training on v0"].interval or (0.0, 0.0)
+    # by table no deck differs from another, so all of it is over training seeds: Student's
     assert low == pytest.approx(0.32 - 4.303 * 0.02 / 3**0.5, abs=1e-3)
     assert high > 0.36
+    assert results.arms[2].difference_interval == found["training on v0"].interval
 
 
 def test_where_nothing_was_accepted_the_start_alone_is_trained_on(tmp_path: Path) -> None:
@@ -163,6 +169,41 @@ def test_a_training_that_the_gate_did_not_accept_counts_as_the_base(tmp_path: Pa
     arms = {arm.name: arm for arm in results.arms}
     points = [e.mean for e in arms["v0 + trained"].by_training_seed.values()]
     assert points == pytest.approx([0.215, 0.535, 0.215])
+    assert arms["v0 + trained"].fell_back == (0, 2)
+    assert results.square is not None
+    assert [effect.fell_back for effect in results.square.effects] == [(), *[(0, 2)] * 5]
+    assert "v0 + trained: training seeds 0, 2; evolved + trained" in " ".join(notes(results))
+    shown = console_text(results)
+    assert "0.215* 0.535 0.215*" in shown
+    assert "+0.000* +0.320 +0.000*" in shown
+    assert "0.215* 0.535 0.215*" in str(report_section(results))
+    runs = dict(report_runs(results.arms, tmp_path))
+    assert runs["v0 + trained, training seed 1"].name == "v0-trained-1-s1"
+    assert not any(name == "v0 + trained" for name in runs)
+
+
+def test_where_every_gate_rejected_no_interval_is_told(tmp_path: Path) -> None:
+    results = both(tmp_path, SHOWN, trainings=Trainings(accepts=[]))
+    arms = {arm.name: arm for arm in results.arms}
+    assert arms["v0 + trained"].interval is None
+    assert arms["v0 + trained"].difference_interval is None
+    assert results.square is not None
+    assert {effect.interval for effect in results.square.effects[1:]} == {None}
+    assert "v0 + trained" not in " ".join(dict(report_runs(results.arms, tmp_path)))
+
+
+def test_rejected_trainings_are_found_again_by_a_later_call(tmp_path: Path) -> None:
+    first = both(tmp_path, SHOWN, trainings=Trainings(accepts=[1]), training_seeds=(0, 1))
+    again = both(tmp_path, SHOWN, trainings=Trainings(accepts=[1]))
+    assert [arm.fell_back for arm in first.arms if arm.fell_back] == [(0,), (0,)]
+    assert [arm.fell_back for arm in again.arms if arm.fell_back] == [(0, 2), (0, 2)]
+
+
+def console_text(results: RunResults) -> str:
+    console = Console(width=200)
+    with console.capture() as printed:
+        print_results(results, console)
+    return printed.get()
 
 
 def test_knowledge_is_given_to_the_start_as_the_text_that_was_added(tmp_path: Path) -> None:
@@ -178,6 +219,25 @@ def test_knowledge_that_every_arm_has_is_not_taken_from_the_one_that_gets_more(
     both(tmp_path, KNOWING_FILES, knowledge="cards have two sides")
     given = {text for name, text in ScaffoldStage.plays if text}
     assert given == {"cards have two sides\na matched pair is out of play"}
+
+
+def test_knowledge_that_a_later_version_took_out_again_is_given_to_nobody(tmp_path: Path) -> None:
+    results = both(tmp_path, KNOWING_FILES, SHOWN)
+    assert results.knowledge["n1"]
+    assert {KNOWING, UNKNOWING}.isdisjoint(arm.name for arm in results.arms)
+
+
+def test_another_word_for_knowledge_is_played_elsewhere(tmp_path: Path) -> None:
+    there = tmp_path / "arms" / "v0-the-same-knowledge"
+    create_run(there, msgspec.structs.replace(small_template(), agent={"knowledge": "otherwise"}))
+    parted = tmp_path / "scaffolds-without-knowledge" / "n1"
+    parted.mkdir(parents=True)
+    (parted / "scaffold.yaml").write_text("name: otherwise\n")
+    both(tmp_path, KNOWING_FILES)
+    played = [name for name, _ in ScaffoldStage.plays]
+    assert any(name.startswith("v0-the-same-knowledge-") for name in played)
+    assert any(name.startswith("evolved-without-its-knowledge-") for name in played)
+    assert not {"v0-the-same-knowledge", "evolved-without-its-knowledge"} & set(played)
 
 
 def test_without_knowledge_added_no_arm_is_played_for_it(tmp_path: Path) -> None:
@@ -213,13 +273,16 @@ def test_parts_of_one_seed_book_never_share_a_seed(tmp_path: Path) -> None:
 
 
 def test_arms_that_would_share_a_folder_are_refused() -> None:
-    for name in ("evolved", "V0 + trained", "?"):
+    for name in ("evolved", "V0 + trained", "?", "evolved, n3", "v0 trained 0 good"):
         with pytest.raises(UsageError, match="would share a folder"):
             Plan(training_seeds=(0,), games=4, rivals={name: Arm()})
     with pytest.raises(UsageError, match="names a seed twice"):
         Plan(training_seeds=(0, 0), games=4)
-    with pytest.raises(UsageError, match="games must be at least 2"):
-        Plan(training_seeds=(0,), games=1)
+    with pytest.raises(UsageError, match="training_seeds must be 0 or more, got -1"):
+        Plan(training_seeds=(-1,), games=4)
+    for games in (1, 20_000_000):
+        with pytest.raises(UsageError, match="games must be at least 2 and at most 10,000,000"):
+            Plan(training_seeds=(0,), games=games)
 
 
 def test_the_table_and_the_section_tell_every_arm_and_effect(tmp_path: Path) -> None:
@@ -232,6 +295,12 @@ def test_the_table_and_the_section_tell_every_arm_and_effect(tmp_path: Path) -> 
     for effect in ("structure", "training on the evolved", "more than the sum"):
         assert effect in printed.get()
         assert effect in section
+        assert f"{effect}</th>" in section
+    assert section.count("+0.300 +0.320 +0.340") == 2  # training on v0, and on the evolved
+    trained = next(arm for arm in results.arms if arm.name == "v0 + trained")
+    low, high = trained.difference_interval or (0.0, 0.0)
+    assert f"{low:+.3f} to {high:+.3f}" in section
+    assert "a matched pair is out of play" in section
     assert "minus v0" in printed.get()
     assert "a matched pair is out of play" in printed.get()
     assert "a &lt;b&gt;rival&lt;/b&gt;" in section

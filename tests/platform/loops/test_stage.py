@@ -11,7 +11,7 @@ from automem.commands.plan import spec_from
 from automem.config import compose
 from automem.errors import UsageError
 from automem.loops.recipes import Specialist
-from automem.loops.stage import Arm, Stage, read_arm
+from automem.loops.stage import Arm, Stage, merged, read_arm
 from automem.rollout.journal import read_events
 from automem.rollout.run_dir import read_run
 from automem.rollout.spec import RolloutSpec
@@ -31,6 +31,17 @@ def planned(folder: Path, arm: Arm, made: Specialist | None = None) -> RolloutSp
 def events_of(folder: Path, kind: type[Any]) -> list[Any]:
     [episode] = (folder / "episodes").iterdir()
     return [event for event in read_events(episode) if isinstance(event, kind)]
+
+
+def test_an_arm_that_names_a_part_of_an_option_leaves_the_rest_as_it_is() -> None:
+    base = {"memory": "files", "recall": {"tokens": 77, "entries": 10}}
+    changes = {"memory": "window", "recall": {"entries": 3}}
+    assert merged(base, changes) == {"memory": "window", "recall": {"tokens": 77, "entries": 3}}
+
+
+def test_a_misspelt_field_of_recall_is_told_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'entries'"):
+        read_arm({"agent": {"memory": "window", "recall": {"entires": 3}}}, "rivals.x")
 
 
 def test_an_arm_is_a_run_like_any_other_and_is_not_played_again(tmp_path: Path) -> None:
