@@ -1,8 +1,9 @@
 """`automem tour` (`make run`): the whole thing in a few minutes, on this machine, for real.
 
 First a story: one deck of cards, dealt to players that differ in memory; then one match of it,
-replayed. Then a memory specialist is trained live, from the base model's own episodes, and the gate
-judges it. After it the figures: many decks, real Crafter, one table, one report.
+replayed. Then many decks for scripted players, and both loops live, in short: a reviewer revises
+the scaffold, a memory specialist is trained on what came of it, and the gates judge both. Real
+Crafter, one table, one report.
 
 Promise: every figure printed was measured in this tour, and the seeds stand beside it. Each tour
 writes new folders under `runs/`. It needs no network and no GPU, and a few minutes on two
@@ -11,6 +12,7 @@ cores.
 
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +23,13 @@ from automem.cli import INTERRUPTED
 from automem.commands.arguments import Parser
 from automem.commands.plan import fresh_dir, spec_from
 from automem.commands.play import CONFIG_FILE, exit_code, play_new, resume_line, shortest
-from automem.commands.proficiency import Parts, continue_line, play
+from automem.commands.run import Parts, config_of, continue_line, play
 from automem.commands.table import Row, print_table, wide_console
 from automem.config import compose
 from automem.engine.models import EMBEDDED, SHIPPED_SPECIALIST
 from automem.errors import AutoMemError, InfrastructureError, UsageError
 from automem.loops.proficiency import Unfinished
+from automem.loops.run_results import RunResults
 from automem.references import Reference, references_for
 from automem.report import write_report
 from automem.report_parts.gather import Arm as ReportArm
@@ -36,14 +39,24 @@ from automem.rollout.ray_local import connected
 from automem.rollout.run_dir import locked
 from automem.seeds import SeedRange, range_of, seeds_from
 from automem.trace.replay import Replay, find_replay
-from automem.trace.statistics import paired_difference
 from automem.trace.summary import write_summary
 from automem.tracker import NoTracker
 
-EPISODES = 64
-"""Decks that each player of the table is dealt."""
-LIVE = "its specialist (trained now)"
+EPISODES = 32
+"""Decks that each player of the table is dealt: those of conf/run/tour.yaml."""
+LIVE = {
+    "v0": "small model (base)",
+    "evolved": "its scaffold revised (now)",
+    "v0 + trained": "its specialist (trained now)",
+    "evolved + trained": "revised, then trained (now)",
+}
+"""What the arms of `automem run` are called here."""
 QUICK_EPISODES, QUICK_CRAFTER_STEPS = 8, 100
+QUICK_LOOPS = (
+    "games=8", "study.episodes=4", "gate.pairs=8", "gate.race=[4]",
+    "proficiency.decider.recipes=[{data: {episodes: 16}}]",
+    "proficiency.gate.pairs=8", "proficiency.gate.race=[]",
+)  # fmt: skip
 REFERENCE_NOTE = """\
 Rows with a source are published figures of language models. The scripted Crafter player knows the
 rules by heart: it shows that world and platform work and says nothing about models."""
@@ -81,16 +94,17 @@ STORY = (NO_MEMORY, BASE, *([SHIPPED] if SHIPPED_SPECIALIST.is_dir() else []), P
 SLOPPY = Arm(
     "sloppy notes (script)", ("engine=scripted", f"env.player._target_={PLAYERS}.SloppyPlayer")
 )
-TABLE = (NO_MEMORY, SLOPPY, BASE, PERFECT)
-"""Dealt many decks; the last one is the ceiling of memory habits. What is trained live joins them
-behind the base."""
+TABLE = (NO_MEMORY, SLOPPY, PERFECT)
+"""Dealt the decks of the table that the loops' arms play; the last one is the ceiling of memory
+habits."""
 
 
 def main(argv: list[str]) -> int:
     """Tell the story, play the rest, print the table."""
     parser = Parser(
         "tour",
-        "A few minutes: one deck and its replay, 64 decks, real Crafter, one table, one report.",
+        "Some minutes: one deck and its replay, both loops in short, real Crafter, one table, "
+        "one report.",
         [
             "automem tour",
             "automem tour --quick    # a minute: fewer decks, shorter Crafter",
@@ -125,7 +139,7 @@ class Tour:
         self._arms: list[ReportArm] = []
         self._story = ""
         self._replay: Replay | None = None
-        self._verdict = ""
+        self._loops: RunResults | None = None
 
     def run(self) -> int:
         """The exit code."""
@@ -140,11 +154,9 @@ class Tour:
             self.say("(The small model is not there: `automem pretrain` makes it.)\n")
         self._tell_one_deck([arm for arm in STORY if has_model or not arm.needs_model])
         with connected():
-            live = self._train_live() if has_model else None
-            arms = [arm for arm in TABLE if has_model or not arm.needs_model]
-            if live is not None:
-                arms.insert(arms.index(BASE) + 1, live)
-            self._play_decks(arms)
+            self._play_decks(TABLE)
+            if has_model:
+                self._play_both_loops()
             self._play_crafter()
         points = self._published()
         references = [
@@ -156,7 +168,7 @@ class Tour:
             self.say(REFERENCE_NOTE)
         for world, seeds in self._seeds.items():
             self.say(f"seeds of {world}: {seeds}")
-        self._tell_training()
+        self._tell_loops()
         self._say_what_next(time.monotonic() - began)
         return next((code for code in self._codes if code), 0)
 
@@ -209,17 +221,17 @@ class Tour:
             for line in others:
                 self.say(f"  {'':<26}{line}")
 
-    def _train_live(self) -> Arm | None:
-        """A specialist from the base's own episodes, judged by the gate; an arm to play it."""
+    def _play_both_loops(self) -> None:
+        """A revision of the scaffold, a training on what came of it, and each as a row."""
         self.say(
-            "\nNow a specialist is trained, live: the base plays, its own good memory decisions\n"
-            "are picked by what came of them, a LoRA adapter learns them, and a gate judges it on\n"
+            "\nNow both loops, live and in short. A reviewer studies the base's episodes and\n"
+            "revises how its memory is set up. Then the base's own good memory decisions are\n"
+            "picked by what came of them, and a LoRA adapter learns them. Gates judge both, on\n"
             "decks that nobody has seen.\n"
         )
-        quick = ["decider.recipes=[{data: {episodes: 16}}]", "gate.pairs=8", "gate.race=[]"]
         overrides = ["experiment=tour", f"rollout.workers={self._workers}"]
-        config = compose("proficiency", [*overrides, *(quick if self._is_quick else [])])
-        folder = self.folder / "training"
+        config = config_of([*overrides, *(QUICK_LOOPS if self._is_quick else ())], None)
+        folder = self.folder / "loops"
         parts = Parts(config)
         try:
             with locked(folder):
@@ -227,41 +239,37 @@ class Tour:
                 results = play(parts, folder, self.say, NoTracker())
         except (Unfinished, InfrastructureError) as error:
             self._codes.append(1)
-            self.say(f"the training did not finish: {error}\nGo on with: {continue_line(folder)}")
-            return None
-        [closed] = results.rounds[0]
-        self._verdict = f"{closed['verdict'] or 'nothing was trained'}: {closed['reason']}"
-        if closed["contender"] is None:
-            return None
-        path = (folder / closed["contender"]["path"]).parent
-        return Arm(LIVE, ("experiment=embedded", f"specialist={path}"), needs_model=True)
-
-    def _tell_training(self) -> None:
-        """Base against specialist, in one line, the same decks for both."""
-        progressions = {
-            row.name.partition(", ")[2]: {
-                found["seed"]: found["progression"] for found in row.summary["seeds"]
-            }
-            for row in self._rows
-            if row.summary is not None
-        }
-        base, live = progressions.get(BASE.name, {}), progressions.get(LIVE, {})
-        decks = sorted(set(base) & set(live))
-        if len(decks) < 2:
+            self.say(f"the loops did not finish: {error}\nGo on with: {continue_line(folder)}")
             return
-        gain = paired_difference([live[deck] for deck in decks], [base[deck] for deck in decks])
-        low, high = gain.ci95 or (0.0, 0.0)
+        self._loops = results
+        for arm in results.arms:
+            run_dir = folder / arm.runs[0]
+            name = LIVE[arm.name]
+            self._rows.append(Row(f"Concentration, {name}", write_summary(run_dir)))
+            self._arms.append(ReportArm(name, run_dir))
+
+    def _tell_loops(self) -> None:
+        """What each loop came to on the same decks, and the gates' words."""
+        results = self._loops
+        if results is None:
+            return
+        first, last = results.report_seeds
+        lines = [f"\nMade here, now, on the same {last - first + 1} decks:"]
+        for arm in results.arms:
+            line = f"  {LIVE[arm.name]:<38}{arm.mean:.3f}"
+            if arm.difference is not None:
+                low, high = arm.difference_interval or (arm.difference, arm.difference)
+                line += f"   {arm.difference:+.3f} (95 % interval {low:+.3f} to {high:+.3f})"
+            lines.append(line)
+        self.say("\n".join(lines), style="bold green")
         self.say(
-            f"\nTrained here, now: base {sum(base[d] for d in decks) / len(decks):.3f}, "
-            f"specialist {sum(live[d] for d in decks) / len(decks):.3f} over the same {len(decks)} "
-            f"decks: {gain.mean or 0:+.3f} (95 % interval {low:+.3f} to {high:+.3f}). "
-            f"The gate's word: {self._verdict}.\n"
-            "One training, of one base that was made sloppy on purpose: the mechanism, live.\n"
-            "Five trainings and every control: automem proficiency experiment=embedded",
-            style="bold green",
+            "One evolution and one training of one base that was made sloppy on purpose: the\n"
+            "mechanism, live. What the gates said: automem lineage "
+            f"{shlex.quote(str(shortest(self.folder / 'loops')))}, and log.txt there.\n"
+            "The whole 2 x 2, five trainings, other memories: automem run experiment=embedded"
         )
 
-    def _play_decks(self, arms: list[Arm]) -> None:
+    def _play_decks(self, arms: Sequence[Arm]) -> None:
         for arm in arms:
             overrides = ["env=concentration", *arm.overrides, "rollout.seeds=report"]
             episodes = QUICK_EPISODES if self._is_quick else EPISODES
