@@ -1,7 +1,7 @@
 """Gymnasium ids of the worlds, for programs that make environments by name.
 
-Nothing is registered by importing: call `register_worlds` first. The runtime itself builds worlds
-from `conf/env/` and needs no ids.
+Nothing is registered by importing this: call `register_worlds` first, or import `registered`. The
+runtime itself builds worlds from `conf/env/` and needs no ids.
 """
 
 import gymnasium

@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 
 import gymnasium
 
+from automem.errors import UsageError
+
 Move = TypeVar("Move")
 
 _QUOTED = 60
@@ -46,7 +48,8 @@ class TextWorld(gymnasium.Env[str, str], ABC, Generic[Move]):
     instruction: str
 
     def __init__(self, max_steps: int) -> None:
-        self.max_steps = max_steps
+        """UsageError where the cap leaves no action."""
+        self.max_steps = checked_cap(max_steps)
         self.action_space = gymnasium.spaces.Text(200, min_length=0, charset=string.printable)
         self.observation_space = gymnasium.spaces.Text(100_000, charset=string.printable)
         self._steps = 0
@@ -103,6 +106,13 @@ class TextWorld(gymnasium.Env[str, str], ABC, Generic[Move]):
         return f'"{quoted(action)}" is no action here; {self.fallback_action} was done instead.\n'
 
 
+def checked_cap(max_steps: int) -> int:
+    """UsageError where a cap is no whole number from 1 on."""
+    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+        raise UsageError(f"`max_steps` must be a whole number from 1 on, got {max_steps!r}")
+    return max_steps
+
+
 def quoted(answer: str) -> str:
     """Any text as one short printable line without double quotes."""
     line = " ".join(answer[: 4 * _QUOTED].split())
@@ -110,4 +120,4 @@ def quoted(answer: str) -> str:
     return line if len(line) <= _QUOTED else line[: _QUOTED - 3] + "..."
 
 
-__all__ = ["Seen", "TextWorld", "quoted"]
+__all__ = ["Seen", "TextWorld", "checked_cap", "quoted"]

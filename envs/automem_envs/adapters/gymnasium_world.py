@@ -1,8 +1,9 @@
 """Any Gymnasium environment whose observations are text, as a world.
 
 Observations: text, or a mapping with a text under `text_key`. Actions: a `Text` space, or a
-`Discrete` one with a name for each number. Progression: `info[progression_key]`, or the sum of
-rewards between `returns` (what the worst and the best episode earn), kept in [0, 1].
+`Discrete` one with a name for each number. Progression: `info[progression_key]`, kept where a step
+does not tell it (some tell it only at the end), or the sum of rewards between `returns` (what the
+worst and the best episode earn); either in [0, 1].
 
 Not covered: environments that are not deterministic given seed and actions; they play, but a
 killed episode of theirs cannot be resumed, and the replay says so.
@@ -45,7 +46,7 @@ class GymnasiumWorld(TextWorld[Any]):
         if self._best <= self._worst:
             raise UsageError(f"returns must be [worst, best] with worst < best, got {returns}")
         self.instruction = instruction
-        self.actions = actions if isinstance(actions, str) else tuple(actions)
+        self.actions = actions if isinstance(actions, str) else _checked_names(actions)
         self._numbers = self._named_actions()
         first = "" if isinstance(self.actions, str) else self.actions[0]
         self.fallback_action = fallback_action or first
@@ -55,10 +56,11 @@ class GymnasiumWorld(TextWorld[Any]):
                 f"expected one of {self.actions}"
             )
         self._return = 0.0
+        self._told: float | None = None
 
     def begin(self, seed: int) -> Seen:
         observation, info = self._environment.reset(seed=seed)
-        self._return = 0.0
+        self._return, self._told = 0.0, None
         return Seen(self._text(observation), self._reached(info))
 
     def read(self, action: str) -> Any | None:
@@ -69,9 +71,12 @@ class GymnasiumWorld(TextWorld[Any]):
     def play(self, move: Any) -> Seen:
         observation, reward, is_over, is_cut, info = self._environment.step(move)
         self._return += float(reward)
+        progression = self._reached(info)
+        if is_over or is_cut:
+            self._check_told(info)
         return Seen(
             self._text(observation),
-            self._reached(info),
+            progression,
             is_over=bool(is_over or is_cut),
             is_cut=bool(is_cut and not is_over),
             stop=str(info.get("stop", "")),
@@ -110,12 +115,34 @@ class GymnasiumWorld(TextWorld[Any]):
     def _reached(self, info: Mapping[str, Any]) -> float:
         if self._progression_key is None:
             value = (self._return - self._worst) / (self._best - self._worst)
-        elif self._progression_key in info:
-            value = float(info[self._progression_key])
         else:
-            # Some environments tell it only at the end.
-            value = 0.0
+            if self._progression_key in info:
+                self._told = float(info[self._progression_key])
+            value = self._told or 0.0
         return min(1.0, max(0.0, value))
+
+    def _check_told(self, info: Mapping[str, Any]) -> None:
+        """UsageError where the environment ended and never told its progression: a misspelt key
+        would score 0. (One that our cap cut short may have meant to tell it at the end.)"""
+        if self._progression_key is not None and self._told is None:
+            raise UsageError(
+                f"no step of the episode had the progression_key {self._progression_key!r}; the "
+                f"last one's info has {sorted(map(str, info)) or 'nothing'}"
+            )
+
+
+def _checked_names(actions: Sequence[Any]) -> tuple[str, ...]:
+    """Names that can be told apart and said. YAML reads some words as something else: `yes`."""
+    seen: set[str] = set()
+    for name in actions:
+        if not isinstance(name, str):
+            raise UsageError(f"actions: expected text, got {name!r}; write it in quotes")
+        if not name or name != name.strip():
+            raise UsageError(f"actions: expected a name without blanks around it, got {name!r}")
+        if name.casefold() in seen:
+            raise UsageError(f"actions: {name!r} is there twice (upper and lower case are alike)")
+        seen.add(name.casefold())
+    return tuple(actions)
 
 
 def _made(

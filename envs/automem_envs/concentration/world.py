@@ -20,6 +20,7 @@ from gymnasium.spaces import Text
 from automem.errors import UsageError
 from automem.seeds import derive
 from automem_envs.concentration.ranks import MAX_CARDS, card_name, rank_names
+from automem_envs.text_world import checked_cap
 
 LISTED_CARDS = 100
 """Boards of more cards are shown as runs (`0001-0417`): the list alone would fill a context."""
@@ -38,7 +39,7 @@ class ConcentrationWorld(gymnasium.Env[str, str]):
                 f"concentration: `cards` must be even, from 2 to {MAX_CARDS}, got {cards}"
             )
         self.cards = cards
-        self.max_steps = 2 * cards if max_steps is None else max_steps
+        self.max_steps = checked_cap(2 * cards if max_steps is None else max_steps)
         self.actions = "flip NUMBER, for a card that lies face down; or flip next, the lowest"
         self.fallback_action = "flip next"
         self.instruction = "find pairs of cards"
@@ -49,6 +50,7 @@ class ConcentrationWorld(gymnasium.Env[str, str]):
         self._pending: int | None = None
         self._pairs = 0
         self._steps = 0
+        self._is_over = True
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -64,12 +66,13 @@ class ConcentrationWorld(gymnasium.Env[str, str]):
         self._down = [True] * self.cards
         self._pending = None
         self._pairs = self._steps = 0
+        self._is_over = False
         return self._observe("new deck"), {"progression": 0.0, "pairs": 0}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Flip a card; reward is the share of pairs that this flip matched."""
-        if not any(self._down):
-            raise gymnasium.error.ResetNeeded("no card lies face down: call reset first")
+        if self._is_over:
+            raise gymnasium.error.ResetNeeded("the episode is over: call reset first")
         asked = self._read(action)
         card = self._down.index(True) if asked is None else asked
         before = self._pairs
@@ -79,6 +82,7 @@ class ConcentrationWorld(gymnasium.Env[str, str]):
         self._steps += 1
         is_solved = 2 * self._pairs == self.cards
         is_cut = not is_solved and self._steps >= self.max_steps
+        self._is_over = is_solved or is_cut
         info = self._info(is_invalid=asked is None, is_cut=is_cut)
         reward = 2 * (self._pairs - before) / self.cards
         return self._observe(text), reward, is_solved, is_cut, info

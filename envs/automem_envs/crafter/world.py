@@ -21,6 +21,7 @@ from automem_envs.crafter.rules import (
 from automem_envs.crafter.scan import look
 from automem_envs.crafter.sight import write_sight
 from automem_envs.crafter.simulation import Simulation
+from automem_envs.text_world import checked_cap
 
 _INVALID_SHOWN = 60
 """Characters of an invalid action that the observation repeats."""
@@ -34,15 +35,14 @@ class CrafterWorld(gymnasium.Env[str, str]):
     Crafter's: 1 where something was unlocked, plus a tenth of the change in health."""
 
     def __init__(self, max_steps: int = PUBLISHED_MAX_STEPS) -> None:
-        if max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {max_steps}")
-        self.max_steps = max_steps
+        self.max_steps = checked_cap(max_steps)
         self.actions: tuple[str, ...] = ACTIONS
         self.fallback_action = FALLBACK_ACTION
         self.instruction = instruction()
         self.action_space = gymnasium.spaces.Text(200, charset=string.printable)
         self.observation_space = gymnasium.spaces.Text(4000, charset=string.printable)
         self._simulation: Simulation | None = None
+        self._is_over = True
         self._steps = 0
 
     def reset(
@@ -54,14 +54,15 @@ class CrafterWorld(gymnasium.Env[str, str]):
             seed = int(self.np_random.integers(2**31 - 1))
         self._simulation = Simulation(seed, length=self.max_steps)
         self._simulation.reset()
+        self._is_over = False
         self._steps = 0
         return write_sight(look(self._simulation)), {"progression": 0.0, "achievements": []}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """One action in words. Anything that is not one executes the fallback."""
         simulation = self._simulation
-        if simulation is None:
-            raise gymnasium.error.ResetNeeded("call reset before the first step")
+        if simulation is None or self._is_over:
+            raise gymnasium.error.ResetNeeded("the episode is over: call reset first")
         number = action_number(action)
         before = simulation.unlocked
         fallback = action_number(self.fallback_action)
@@ -70,6 +71,7 @@ class CrafterWorld(gymnasium.Env[str, str]):
         unlocked = simulation.unlocked
         is_dead = simulation.hero.health <= 0
         is_cut = not is_dead and self._steps >= self.max_steps
+        self._is_over = is_dead or is_cut
         info: dict[str, Any] = {
             "progression": len(unlocked) / len(ACHIEVEMENTS),
             "achievements": sorted(unlocked - before),

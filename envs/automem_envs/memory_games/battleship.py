@@ -3,9 +3,17 @@
 A shot is answered with hit or miss and nothing else; a shot at a place shot before is a miss.
 Progression is the share of the ships' squares that were hit. POPGym's horizon is one shot a square,
 with which even forgetful shooting hits most: `shots` makes it tighter.
+
+POPGym places the ships in the order of the list and would look for ever for room that the others
+left none of. Then the fleet is placed again, longest ship first, which at most a third of the board
+leaves room for; fleets that fit lie as POPGym lays them.
 """
 
 import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from automem.errors import UsageError
 from automem_envs.memory_games.package import game_of
@@ -14,7 +22,13 @@ from automem_envs.text_world import Seen, TextWorld
 SHIPS = (2, 3, 3, 4)
 """POPGym's fleet."""
 MAX_BOARD = 200
+_MOST_FLEETS = 1000
+"""Placed again in vain; longest first, the second one is as good as certain to fit."""
 _SHOOT = re.compile(r"shoot\s+([0-9]{1,4})\s+([0-9]{1,4})", re.IGNORECASE)
+
+
+class _NoRoomError(Exception):
+    """The ships that lie already leave no room for the next."""
 
 
 class BattleshipWorld(TextWorld[tuple[int, int]]):
@@ -34,7 +48,10 @@ class BattleshipWorld(TextWorld[tuple[int, int]]):
         if shots is not None and not 1 <= shots <= board**2:
             raise UsageError(f"battleship: `shots` must be from 1 to {board**2}, got {shots}")
         game = game_of("popgym.envs.battleship", "Battleship")
-        self._game = game(board_size=board, ship_sizes=list(ships))
+        self._ships = list(ships)
+        self._game = game(board_size=board, ship_sizes=self._ships)
+        self._place_anywhere = self._game.place_ship
+        self._game.place_ship = self._place
         super().__init__(max_steps=shots or board**2)
         self.board = board
         self.actions = f"shoot ROW COLUMN, each from 1 to {board}"
@@ -48,7 +65,7 @@ class BattleshipWorld(TextWorld[tuple[int, int]]):
         self._shots = 0
 
     def begin(self, seed: int) -> Seen:
-        self._game.reset(seed=seed)
+        self._lay_out(seed)
         self._shots = 0
         return Seen(self._text("No shot yet."), 0.0)
 
@@ -67,6 +84,35 @@ class BattleshipWorld(TextWorld[tuple[int, int]]):
         progression = self._game.hits / self._game.needed_hits
         return Seen(text, progression, bool(is_over), "all ships sunk" if is_over else "")
 
+    def _lay_out(self, seed: int) -> None:
+        """The fleet of `seed`, a function of it."""
+        self._game.ship_sizes = self._ships
+        for attempt in range(_MOST_FLEETS):
+            try:
+                # Without a seed, the game's random numbers go on.
+                self._game.reset(seed=None if attempt else seed)
+            except _NoRoomError:
+                self._game.ship_sizes = sorted(self._ships, reverse=True)
+            else:
+                return
+        raise RuntimeError(f"no room for ships of {self._ships} on a board of {self.board}")
+
+    def _place(self, board: NDArray[np.int8], length: int) -> Any:
+        """POPGym's own way, where there is room."""
+        if not has_room(board, length):
+            raise _NoRoomError
+        return self._place_anywhere(board, length)
+
     def _text(self, event: str) -> str:
         say = f"Say: shoot ROW COLUMN, each from 1 to {self.board}"
         return f"{event}\nShots left: {self.max_steps - self._shots}\n{say}"
+
+
+def has_room(board: NDArray[np.int8], length: int) -> bool:
+    """Whether a ship fits in some row or column of a square board (1 where a ship lies)."""
+    side = len(board)
+    # A row that holds fewer squares than it has stretches of that length has a free one.
+    if int(board.sum()) < side * (side // length):
+        return True
+    stretches = (np.lib.stride_tricks.sliding_window_view(board, length, axis) for axis in (0, 1))
+    return any(bool((~found.any(axis=-1)).any()) for found in stretches)

@@ -10,7 +10,7 @@ from typing import Any
 
 from automem.errors import UsageError
 from automem_envs.nethack.installed import require_minihack
-from automem_envs.nethack.keys import GRAMMAR, keys_for
+from automem_envs.nethack.keys import NO_WAY_UP, keys_without_up
 from automem_envs.text_world import Seen, TextWorld
 
 LAYOUTS = {
@@ -44,13 +44,13 @@ class MementoWorld(TextWorld[tuple[int, ...]]):
         require_minihack()
         super().__init__(max_steps)
         self._layout = layout
-        self.actions = GRAMMAR
+        self.actions = NO_WAY_UP
         self.fallback_action = "esc"
         self.instruction = (
             "A small level of NetHack. Behind iron bars near the start sleeps a creature. East of "
             "it a corridor forks; one branch leads to a grid bug, every other to a board that "
             f"squeaks, which ends the game. The creature tells which: {_SIGNS[layout]}. Kill the "
-            f"grid bug by walking into it.\n\nActions: {GRAMMAR}."
+            f"grid bug by walking into it.\n\nActions: {NO_WAY_UP}."
         )
         self._played: Any = None
         self._view: Any = None
@@ -69,7 +69,7 @@ class MementoWorld(TextWorld[tuple[int, ...]]):
         return Seen(str(self._view.observe("", "")), 0.0)
 
     def read(self, action: str) -> tuple[int, ...] | None:
-        return keys_for(action, self._played.game.prompt)
+        return keys_without_up(action, self._played.game.prompt)
 
     def play(self, move: tuple[int, ...]) -> Seen:
         game = self._played.game

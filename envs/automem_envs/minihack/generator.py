@@ -58,7 +58,7 @@ class Made(NamedTuple):
 
 
 def generate(difficulty: str, seed: int) -> Made:
-    """The level of `seed`: a function of both arguments. Takes a second or a few."""
+    """The level of `seed`: a function of both arguments. Takes 0.06 s on average."""
     bounds = DIFFICULTIES[difficulty]
     draw = random.Random(derive("boxoban", difficulty, seed))
     while True:

@@ -15,8 +15,8 @@ import gymnasium
 
 from automem.errors import UsageError
 from automem_envs.nethack.installed import require_minihack
-from automem_envs.nethack.keys import COMMANDS, ESCAPE, GRAMMAR, Prompt, keys_for
-from automem_envs.text_world import quoted
+from automem_envs.nethack.keys import ESCAPE, NO_WAY_UP, Prompt, keys_without_up
+from automem_envs.text_world import checked_cap, quoted
 
 PUBLISHED_MAX_STEPS = 100
 ALL = "all"
@@ -32,21 +32,20 @@ TASK_NAMES = (
 )
 PUBLISHED_SEEDS = tuple(8 * seed + task for seed in range(42, 47) for task in range(8))
 """For `task: all`: level seeds 42 to 46, each with all eight tasks."""
-_BOXOBAN_WORDS = frozenset({"north", "east", "south", "west", "esc"})
-_UP = COMMANDS["up"]
+BOXOBAN_ACTIONS = ("north", "east", "south", "west", "esc")
 _TURN = 20
 
-_COMMON = f"""\
+_SHOWN = """\
 The observation shows: what the game says; what is around, with distance in steps and direction; the
 cursor, which is on you, the @; the map; what you carry; your status. On the map . is floor, # a
-corridor, | and - walls or open doors, + a closed door, < and > stairs, ` a boulder, {{ a fountain,
-red }} lava; letters are creatures and other signs are objects. Things are picked up by walking onto
-them.
-
-Actions: {GRAMMAR}. There is no way up here.
+corridor, | and - walls or open doors, + a closed door, < and > stairs, ` a boulder, { a fountain,
+red } lava; letters are creatures and other signs are objects. Things are picked up by walking onto
+them."""
+_ASKING = """\
 Some commands ask for more: give the letter of a thing you carry, a direction, y or n. Walk into
 creatures to fight them. `kick` opens locked doors. `apply` or `zap`, then the letter, then a
-direction uses horns and wands. An answer that is no action does `esc`."""
+direction uses horns and wands."""
+_NO_ACTION = "An answer that is no action does `esc`."
 
 
 class MiniHackWorld(gymnasium.Env[str, str]):
@@ -68,8 +67,6 @@ class MiniHackWorld(gymnasium.Env[str, str]):
         """`boxoban_files`: file or folder of the original levels; None generates levels."""
         if task != ALL and task not in TASK_NAMES:
             raise UsageError(f"minihack: `task` is {ALL} or one of {', '.join(TASK_NAMES)}")
-        if max_steps < 1:
-            raise UsageError(f"minihack: `max_steps` must be at least 1, got {max_steps}")
         require_minihack()
         from automem_envs.minihack import tasks
 
@@ -77,9 +74,9 @@ class MiniHackWorld(gymnasium.Env[str, str]):
         if boxoban_files is not None:
             self._check_files(boxoban_files, task)
         self.task = task
-        self.max_steps = max_steps
+        self.max_steps = checked_cap(max_steps)
         self.boxoban_files = boxoban_files
-        self.actions = GRAMMAR
+        self.actions = self._advertise()
         self.fallback_action = "esc"
         self.instruction = self._instruct()
         self.action_space = gymnasium.spaces.Text(200, charset=string.printable)
@@ -144,12 +141,10 @@ class MiniHackWorld(gymnasium.Env[str, str]):
 
     def _keys(self, action: str, prompt: Prompt) -> tuple[int, ...] | None:
         """Keys of an action that this task has."""
-        keys = keys_for(action, prompt)
-        if keys is None or prompt is not Prompt.NONE:
-            return keys
-        if self._played.task.is_boxoban:
-            return keys if " ".join(action.lower().split()) in _BOXOBAN_WORDS else None
-        return None if _UP in keys else keys
+        keys = keys_without_up(action, prompt)
+        if self._played.task.is_boxoban and prompt is Prompt.NONE:
+            return keys if " ".join(action.lower().split()) in BOXOBAN_ACTIONS else None
+        return keys
 
     def _observe(self, notice: str) -> str:
         goal = f"{self._about['task']}: {self._played.task.goal}" if self.task == ALL else ""
@@ -164,6 +159,12 @@ class MiniHackWorld(gymnasium.Env[str, str]):
     def _info(self) -> dict[str, Any]:
         return {**self._about, "turn": int(self._played.game.blstats[_TURN])}
 
+    def _advertise(self) -> tuple[str, ...] | str:
+        """What can be done in every level of this world; one text where there are all tasks."""
+        if self.task == ALL:
+            return f"{NO_WAY_UP}; in Boxoban tasks only {', '.join(BOXOBAN_ACTIONS)}"
+        return BOXOBAN_ACTIONS if self._tasks.BY_NAME[self.task].is_boxoban else NO_WAY_UP
+
     def _instruct(self) -> str:
         if self.task == ALL:
             goals = (
@@ -173,7 +174,11 @@ class MiniHackWorld(gymnasium.Env[str, str]):
             goals = (
                 f"Your task in this small level of NetHack: {self._tasks.BY_NAME[self.task].goal}."
             )
-        return f"{goals} You have {self.max_steps} actions.\n\n{_COMMON}"
+        if isinstance(self.actions, str):
+            how = f"Actions: {self.actions}.\n{_ASKING}"
+        else:
+            how = f"Actions: {', '.join(self.actions)}."
+        return f"{goals} You have {self.max_steps} actions.\n\n{_SHOWN}\n\n{how}\n{_NO_ACTION}"
 
     def _check_files(self, path: str, task: str) -> None:
         """UsageError early, where the files that a task will need are not there."""

@@ -31,6 +31,8 @@ OBSERVED = (
     "internal",
 )
 """Buffers of nle that a `Game` reads."""
+_TURN = 20
+"""Place of blstats."""
 _MORE = b"--More--"
 _MOST_PRESSES = 500
 """`--More--` in a row; a game that asks for more of them hangs."""
@@ -88,6 +90,8 @@ class Game:
         self._asks = buffers["internal"][1:4]
         self.message = ""
         self.is_over = False
+        self.standing: list[int] = []
+        """`blstats` as they were last while the game went on; at its end nle clears them."""
 
     @classmethod
     def new(cls, character: str = "@") -> "Game":
@@ -111,6 +115,7 @@ class Game:
     def begin(self) -> None:
         """Read a game that was just started."""
         self.is_over = False
+        self._stand()
         self._collect([])
 
     def press(self, keys: Iterable[int]) -> None:
@@ -136,8 +141,13 @@ class Game:
         """Why the game is over, in words, with the cause of death as NetHack's log tells it."""
         how = int(self._nethack.how_done())
         reason = END_REASONS[how] if 0 <= how < len(END_REASONS) else "ended"
-        cause = self._logged_cause()
+        cause = self._logged().get("death", "")
         return f"{reason}: {cause}" if cause and cause != reason else reason
+
+    @property
+    def deepest_level(self) -> int:
+        """The deepest level that a game that is over had reached, as NetHack's log tells it."""
+        return int(self._logged().get("maxlvl", 1))
 
     @property
     def has_ascended(self) -> bool:
@@ -151,6 +161,14 @@ class Game:
     def _type(self, key: int) -> None:
         self._nethack.step(key)
         self.is_over = bool(self._nethack._pynethack.done())
+        if not self.is_over:
+            self._stand()
+
+    def _stand(self) -> None:
+        """Keep the numbers of a game that goes on."""
+        numbers = self.blstats.tolist()
+        if numbers[_TURN]:
+            self.standing = numbers
 
     def _collect(self, said: list[str]) -> None:
         """Press `--More--` away and make the message of all that was shown."""
@@ -189,15 +207,14 @@ class Game:
         shown = [line[left:].rstrip() for line in lines[:row]]
         return "\n".join(line for line in shown if line)
 
-    def _logged_cause(self) -> str:
-        """`killed by a newt`, from the line that NetHack wrote into its log at the end."""
+    def _logged(self) -> dict[str, str]:
+        """The line that NetHack wrote into its log at the end, by field."""
         path = os.path.join(self._nethack._vardir, "xlogfile")
         with open(path, encoding="latin-1") as log:
             lines = log.read().splitlines()
-        fields = dict(
+        return dict(
             part.split("=", 1) for line in lines[-1:] for part in line.split("\t") if "=" in part
         )
-        return fields.get("death", "")
 
 
 def buffers_of(names: Iterable[str], arrays: Iterable[NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -19,6 +19,8 @@ UNKNOWN, FREE, BLOCKED, DANGEROUS, DOOR = range(5)
 
 DOORWAY, OPEN_DOORS, CLOSED_DOORS = 12, (13, 14), (15, 16)
 STAIRS_UP, STAIRS_DOWN = 23, 24
+FEATURES = int(nethack.MAXPCHARS)
+"""How many features of the dungeon there are."""
 _WALLS = (*range(1, 12), 17, 18, 37, 38)
 _THINGS = (*range(12, 17), *range(23, 32), *range(35, 39), *range(42, 65))
 _TERRAIN = (17, 18, 21, 22, 32, 33, 34, 41, 77)

@@ -2,11 +2,13 @@
 
 An action is a command word, a count and a command word (`20 search`), a single character that
 answers a prompt, or `type WORDS` where the game asks for a line of text. Every word of `COMMANDS`
-can be executed at any time. Left out on purpose: saving, quitting, the options, the shell and the
-raw extended prompt, since they end the game or change how it is read.
+can be executed at any time but there, where its key would be a letter of the text. Left out on
+purpose: saving, quitting, the options, the shell and the raw extended prompt, since they end the
+game or change how it is read.
 """
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -130,13 +132,17 @@ _ALWAYS = frozenset(code for code in COMMANDS.values() if 32 < code < 127) | fro
 )
 """Characters that are commands, or the digits of a count, when the game asks nothing."""
 
-GRAMMAR = (
-    "a command word ("
-    + ", ".join(COMMANDS)
-    + f"); COUNT and a command word, COUNT up to {MAX_COUNT} (20 search); where the game asks "
-    "for a key, one character, `more` (Enter), `space` or a command word; where it asks for text, "
-    "`type WORDS`"
-)
+
+def grammar(words: Iterable[str]) -> str:
+    """The actions of a world that has these command words, in words."""
+    return (
+        f"a command word ({', '.join(words)}); COUNT and a command word, COUNT up to {MAX_COUNT} "
+        "(20 search); where the game asks for a key, one character, `more` (Enter), `space` or a "
+        "command word; where it asks for text, `type WORDS`, `more` (an empty line) or `esc`"
+    )
+
+
+GRAMMAR = grammar(COMMANDS)
 
 
 class Prompt(StrEnum):
@@ -152,14 +158,13 @@ class Prompt(StrEnum):
 
 def keys_for(action: str, prompt: Prompt = Prompt.NONE) -> tuple[int, ...] | None:
     """The keys of an action; None where it is none, or none that fits the prompt."""
+    if prompt is Prompt.TEXT:
+        return _line_for(action)
     character = action if len(action) == 1 else action.strip()
     if len(character) == 1:
         code = ord(character)
         is_known = code in _ALWAYS if prompt is Prompt.NONE else SPACE <= code < 127
         return (code,) if is_known else None
-    typed = _TYPED.fullmatch(action.strip())
-    if typed is not None:
-        return (*typed[1].encode(), ENTER) if prompt is Prompt.TEXT else None
     words = " ".join(action.lower().split())
     if words in COMMANDS:
         return (COMMANDS[words],)
@@ -171,3 +176,23 @@ def keys_for(action: str, prompt: Prompt = Prompt.NONE) -> tuple[int, ...] | Non
     if counted is None or counted[2] not in COMMANDS or counted[2] == "esc":
         return None
     return (*counted[1].encode(), COMMANDS[counted[2]])
+
+
+def _line_for(action: str) -> tuple[int, ...] | None:
+    """The keys of an action where a line of text is asked for: the line, or leaving it as it is."""
+    typed = _TYPED.fullmatch(action.strip())
+    if typed is not None:
+        return (*typed[1].encode(), ENTER)
+    word = action.strip().lower()
+    return {"esc": (ESCAPE,), "more": (ENTER,)}.get(word)
+
+
+NO_WAY_UP = grammar(word for word in COMMANDS if word != "up")
+"""For levels of their own, which nobody leaves upwards."""
+
+
+def keys_without_up(action: str, prompt: Prompt = Prompt.NONE) -> tuple[int, ...] | None:
+    """The keys of an action there."""
+    keys = keys_for(action, prompt)
+    is_up = prompt is Prompt.NONE and keys is not None and COMMANDS["up"] in keys
+    return None if is_up else keys

@@ -45,7 +45,7 @@ class Pages:
 
     def inventory(self, texts: NDArray[Any], letters: NDArray[Any]) -> str:
         """One line for each thing carried: `a: a +1 dagger (weapon in hand)`."""
-        key = texts.tobytes()
+        key = texts.tobytes() + letters.tobytes()
         if key != self._inventory_bytes:
             self._inventory_bytes = key
             self._inventory = "\n".join(

@@ -16,7 +16,7 @@ from automem.errors import UsageError
 from automem_envs.nethack.installed import require_nle
 from automem_envs.nethack.keys import ESCAPE, GRAMMAR, keys_for
 from automem_envs.nethack.progression import progression
-from automem_envs.text_world import quoted
+from automem_envs.text_world import checked_cap, quoted
 
 PUBLISHED_MAX_STEPS = 100_000
 PUBLISHED_NO_PROGRESS = 150
@@ -55,22 +55,19 @@ class NetHackWorld(gymnasium.Env[str, str]):
         shows_ways: bool = False,
     ) -> None:
         """`shows_ways`: add which of the eight directions are passable, blocked or dangerous."""
-        if max_steps < 1 or no_progress_steps < 1:
-            raise UsageError("nethack: `max_steps` and `no_progress_steps` must be at least 1")
+        if no_progress_steps < 1:
+            raise UsageError("nethack: `no_progress_steps` must be at least 1")
         require_nle()
-        from automem_envs.nethack.game import Game
-        from automem_envs.nethack.view import View
-
-        self.max_steps = max_steps
+        self.max_steps = checked_cap(max_steps)
         self.no_progress_steps = no_progress_steps
         self.actions = GRAMMAR
         self.fallback_action = "esc"
         self.instruction = INSTRUCTION
         self.action_space = gymnasium.spaces.Text(200, charset=string.printable)
         self.observation_space = gymnasium.spaces.Text(20_000, charset=string.printable)
-        self._game = Game.new()
-        self._view = View(self._game, shows_ways)
-        self._is_on = False
+        self._shows_ways = shows_ways
+        self._is_on = self._is_open = False
+        self._open()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -79,6 +76,8 @@ class NetHackWorld(gymnasium.Env[str, str]):
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(2**31 - 1))
+        if not self._is_open:
+            self._open()
         self._game.start(seed)
         self._view.reset()
         self._is_on = True
@@ -116,13 +115,23 @@ class NetHackWorld(gymnasium.Env[str, str]):
         return self._view.observe(notice), float(self._score - before), False, bool(stop), info
 
     def close(self) -> None:
-        """Free the game."""
+        """Free the game; `reset` makes another."""
         self._is_on = False
-        self._game.close()
+        if self._is_open:
+            self._is_open = False
+            self._game.close()
+
+    def _open(self) -> None:
+        from automem_envs.nethack.game import Game
+        from automem_envs.nethack.view import View
+
+        self._game = Game.new()
+        self._view = View(self._game, self._shows_ways)
+        self._is_open = True
 
     def _measure(self) -> None:
         """Read off what `info` tells."""
-        numbers = self._game.blstats.tolist()
+        numbers = self._game.standing
         turn, depth, level = numbers[_TURN], numbers[_DEPTH], numbers[_EXPERIENCE]
         self._still = 0 if turn != self._turn else self._still + 1
         self._turn, self._score = turn, numbers[_SCORE]
@@ -137,13 +146,19 @@ class NetHackWorld(gymnasium.Env[str, str]):
     def _ended(
         self, notice: str, is_invalid: bool
     ) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """The last observation. The game has no screen any more, only what it said."""
+        """The last observation. The game has no screen any more, only what it said; what the last
+        action reached counts, also where a fall and death came in one."""
         self._is_on = False
+        before = self._score
+        self._measure()
+        deepest = progression(self._game.deepest_level, self._info["experience_level"])
         info = {**self._info, "stop": self._game.end}
+        info["progression"] = max(info["progression"], deepest)
         if self._game.has_ascended:
             info["progression"] = 1.0
         if is_invalid:
             info["invalid_action"] = True
         lines = [notice] if notice else []
         lines += [f"message:\n{self._game.message or 'none'}", f"the game is over: {info['stop']}"]
-        return "\n".join(lines), 0.0, True, False, info
+        reward = float(self._score - before)
+        return "\n".join(lines), reward, True, False, info

@@ -38,11 +38,12 @@ def in_style(style: str, words: list[str]) -> str:
 
 
 def sessions(chance: Random, size: int) -> Iterator[Session]:
-    """`size` tasks a session; the first one tells every convention."""
+    """`size` tasks a session; the first one tells every convention, a later one changes some."""
     rules: dict[str, str] = {}
     while True:
         moments = []
-        names = chance.sample(sorted(CHOICES), max(1, size // 3)) if rules else sorted(CHOICES)
+        changes = min(max(1, size // 3), len(CHOICES))
+        names = chance.sample(sorted(CHOICES), changes) if rules else sorted(CHOICES)
         chance.shuffle(names)
         for name in names:
             start = "Review: from now on," if rules.get(name) else "Review: in this codebase"

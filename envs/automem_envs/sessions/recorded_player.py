@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from automem.agent.prompt_view import PromptView
 from automem.memory.ops import AnyOp, Append, Search
 from automem_envs.note_player import NotePlayer, lines_of
-from automem_envs.sessions.recorded import MORE_WORDS
+from automem_envs.sessions.judging import MORE_WORDS
 
 NOTES_FILE = "actions.txt"
 _SEARCHES = 4

@@ -1,12 +1,16 @@
 """Files of recorded multi-session tasks, read and checked: three published formats.
 
 `memory_arena`: JSON lines of `id`, `questions` (list of text), `answers` (list, as many),
-`backgrounds` (optional: text, or a list of texts). A record is an episode, a question a session.
+`backgrounds` (optional: text, or a list of texts). A record is an episode, a question a session. Of
+the published subsets these are the ones with answers in words: `progressive_search` and both of
+`formal_reasoning`. `bundled_shopping` and `group_travel_planner`, whose answers are objects and
+plans that need judges of their own, are refused.
 
 `long_mem_eval`: a JSON list (or JSON lines) of `question_id`, `question`, `answer`,
 `haystack_sessions` (list of sessions, each a list of `{"role": ..., "content": ...}`) and,
 optional, `haystack_dates`, `question_date`. One record is an episode: its sessions are told turn by
-turn, the question is the last session. Ids that end in `_abs` are answered with `unknown`.
+turn, turns without text left out; the question is the last session. Ids that end in `_abs` are
+answered with `unknown`.
 
 `swe_bench`: a JSON list (or JSON lines) of `instance_id`, `repo`, `problem_statement`, `patch` and,
 optional, `created_at`. The records of one `repo`, oldest first, are an episode, an issue a session.
@@ -54,6 +58,11 @@ class _Record:
         got = _kind(value) if value is not None or field in self._value else "nothing"
         return UsageError(f"{self.where}, field {field!r}: expected {expected}, got {got}")
 
+    def refuse(self, field: str, expected: str) -> None:
+        """UsageError where the record has the field."""
+        if self.has(field):
+            raise self.wrong(field, expected, self._value[field])
+
     def text(self, field: str) -> str:
         value = self._value.get(field)
         if not isinstance(value, str) or not value.strip():
@@ -66,6 +75,11 @@ class _Record:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
         return self.text(field)
+
+    def text_or_empty(self, field: str) -> str:
+        """Text, which may be empty."""
+        value = self._value.get(field)
+        return value.strip() if isinstance(value, str) else self.text(field)
 
     def items(self, field: str) -> list[Any]:
         value = self._value.get(field)
@@ -95,9 +109,16 @@ def _kind(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+_SUBSETS = "of MemoryArena, progressive_search and formal_reasoning_* are supported"
+
+
 def _memory_arena(records: Iterator[_Record]) -> list[Recording]:
     found = []
     for record in records:
+        record.refuse("base_person", f"no such field: {_SUBSETS}")
+        for number, answer in enumerate(record.items("answers")):
+            if isinstance(answer, dict | list):
+                raise record.wrong(f"answers[{number}]", f"text: {_SUBSETS}", answer)
         questions, answers = record.texts("questions"), record.texts("answers")
         if len(questions) != len(answers):
             raise UsageError(
@@ -139,7 +160,8 @@ def _long_mem_eval(records: Iterator[_Record]) -> list[Recording]:
             told = [Moment(f"Date: {dates[number]}")] if number < len(dates) else []
             for place, turn in enumerate(session):
                 part = _Record(f"{record.where}, field {field!r}, turn {place + 1}", turn)
-                told.append(Moment(f"{part.text('role')}: {part.text('content')}"))
+                if content := part.text_or_empty("content"):
+                    told.append(Moment(f"{part.text('role')}: {content}"))
             if told:
                 sessions.append(tuple(told))
         name = record.text("question_id")
@@ -191,7 +213,7 @@ def load_recordings(form: str, path: str | Path) -> list[Recording]:
     if not str(path):
         raise UsageError(f"recorded sessions: give the {form} file: env.world.path=FILE")
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
     found = FORMATS[form](_records(str(path), text))
@@ -201,7 +223,8 @@ def load_recordings(form: str, path: str | Path) -> list[Recording]:
 
 
 def _records(path: str, text: str) -> Iterator[_Record]:
-    """Of a JSON list, or of one JSON value per line."""
+    """Of a JSON list, or of one JSON value per line. JSON lines end with a line feed alone: other
+    ends of lines that Unicode knows may stand inside a text."""
     if text.lstrip().startswith("["):
         try:
             values = json.loads(text)
@@ -210,7 +233,7 @@ def _records(path: str, text: str) -> Iterator[_Record]:
         for number, value in enumerate(values, 1):
             yield _Record(f"{path}, record {number}", value)
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 value = json.loads(line)

@@ -6,6 +6,7 @@ reward is given. The observation is the present alone: never an earlier message 
 """
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -30,10 +31,13 @@ class SeriesWorld(TextWorld[str]):
     """See the module's docstring.
 
     `info`: `session`, the number of the current one from 1 on, and `family`, its title; when a
-    scored one ends, `session_score`; with the last, `session_scores`, all in order, and
-    `family_scores`, the mean of each title."""
+    scored one ends, `session_score`; with the last, `session_scores`, all in order. Where titles
+    are families that come again, `task_scores`, the mean of each, at both ends and whenever it
+    changes: counted as progression is, which is their mean weighted by how often each comes."""
 
     fallback_action = NEXT
+    has_families = False
+    """Whether a title stands for a kind of session, not for one of them."""
 
     def __init__(self, max_steps: int) -> None:
         super().__init__(max_steps)
@@ -42,7 +46,10 @@ class SeriesWorld(TextWorld[str]):
         self._session: Session | None = None
         self._scored = 1
         self._done = 0
-        self._scores: list[tuple[str, float]] = []
+        self._scores: list[float] = []
+        self._families: dict[str, tuple[int, float]] = {}
+        """Title to how many sessions have it, and the sum of their scores so far."""
+        self._told_scores: dict[str, float] = {}
 
     @abstractmethod
     def story(self, seed: int) -> Story:
@@ -54,7 +61,10 @@ class SeriesWorld(TextWorld[str]):
         self._titles, self._sessions = story.titles, iter(story.sessions)
         self._scored = story.scored
         self._session, self._done, self._scores = None, 0, []
-        return Seen(self._door(), 0.0, info=self._info())
+        titles = Counter(self._titles) if self.has_families else {}
+        self._families = {title: (titles[title], 0.0) for title in sorted(titles)}
+        self._told_scores = {}
+        return Seen(self._door(), 0.0, info=self._info() | self._news())
 
     def read(self, action: str) -> str | None:
         """Any text that means something now; blanks do not count."""
@@ -72,28 +82,49 @@ class SeriesWorld(TextWorld[str]):
         came = session.act(move)
         if session.is_over:
             return self._close(came, session)
-        return Seen(self._inside(session, came), self._reached(), info=self._info())
+        info = self._info() | self._news()
+        return Seen(self._inside(session, came), self._reached(), info=info)
 
     def _close(self, came: str, session: Session) -> Seen:
         info = self._info()
         said = f"Session {self._done + 1} is over"
         if session.tasks:
-            self._scores.append((self._titles[self._done], session.solved / session.tasks))
-            info["session_score"] = self._scores[-1][1]
+            score = info["session_score"] = self._now()
+            self._scores.append(score)
+            if (title := self._titles[self._done]) in self._families:
+                count, total = self._families[title]
+                self._families[title] = count, total + score
             said += f": {session.solved} of {session.tasks} solved"
         self._session = None
         self._done += 1
+        info |= self._news()
         text = f"{came}\n{said}." if came else f"{said}."
         if self._done < len(self._titles):
             return Seen(f"{text}\n{self._door()}", self._reached(), info=info)
-        info["session_scores"] = [score for _, score in self._scores]
-        info["family_scores"] = _means(self._scores)
+        info["session_scores"] = list(self._scores)
+        if self.has_families:
+            info["task_scores"] = self._told_scores
         return Seen(text, self._reached(), is_over=True, stop="all sessions done", info=info)
 
     def _reached(self) -> float:
+        return (sum(self._scores) + self._now()) / self._scored
+
+    def _now(self) -> float:
+        """Score so far of the session at hand."""
         session = self._session
-        now = session.solved / session.tasks if session and session.tasks else 0.0
-        return (sum(score for _, score in self._scores) + now) / self._scored
+        return session.solved / session.tasks if session and session.tasks else 0.0
+
+    def _news(self) -> dict[str, Any]:
+        """The score of each family, where one changed."""
+        at_hand = self._titles[self._done] if self._session else None
+        scores = {
+            title: (total + (self._now() if title == at_hand else 0.0)) / count
+            for title, (count, total) in self._families.items()
+        }
+        if scores == self._told_scores:
+            return {}
+        self._told_scores = scores
+        return {"task_scores": scores}
 
     def _info(self) -> dict[str, Any]:
         return {"session": self._done + 1, "family": self._titles[self._done]}
@@ -105,11 +136,3 @@ class SeriesWorld(TextWorld[str]):
     def _inside(self, session: Session, came: str) -> str:
         lines = [f"Session {self._done + 1}: {session.title}", came]
         return "\n".join([*filter(None, lines), session.look()])
-
-
-def _means(scores: list[tuple[str, float]]) -> dict[str, float]:
-    """Mean score of each title."""
-    by_title: dict[str, list[float]] = {}
-    for title, score in scores:
-        by_title.setdefault(title, []).append(score)
-    return {title: sum(values) / len(values) for title, values in sorted(by_title.items())}

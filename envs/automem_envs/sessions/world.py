@@ -49,6 +49,8 @@ INSTRUCTION = (
 class SessionsWorld(SeriesWorld):
     """See the module's docstring."""
 
+    has_families = True
+
     def __init__(
         self,
         sessions: int = 12,
@@ -70,7 +72,7 @@ class SessionsWorld(SeriesWorld):
         self.size = size
         self.sessions = sessions
         most = max(kinds[name].most_steps for name in families)
-        super().__init__(max_steps or 1 + sessions * (1 + most))
+        super().__init__(1 + sessions * (1 + most) if max_steps is None else max_steps)
         self.actions = "next; answer WORDS; go DIRECTION; apply NAME NUMBER: as the message says"
         self.instruction = INSTRUCTION.format(count=sessions)
 

@@ -17,6 +17,7 @@ from automem.trace.summary import (
     estimate_of,
     finished_episodes,
     pending_episodes,
+    progression_of,
     read_run,
 )
 
@@ -106,7 +107,7 @@ def gather(arm: Arm) -> ArmData:
         data.world = ", ".join(worlds)
         data.policy = ", ".join(sorted({row["policy"] for row in rows}))
         data.max_steps = max(row["max_steps"] for row in rows)
-        data.progression = estimate_of(rows, "progression")
+        data.progression = progression_of(rows)
         data.tasks = {task: estimate_of(own, "progression") for task, own in by_task(rows).items()}
         data.metrics = {metric.name: estimate_of(rows, metric.name) for metric in METRICS}
         data.strips = [_strip(arm.run_dir, row) for row in rows[:MAX_STRIPS]]

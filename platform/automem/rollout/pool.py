@@ -13,9 +13,6 @@ and what matters is where its episodes go next; little of the manager would be u
 importing RLlib into every driver.
 """
 
-import os
-import signal
-import socket
 import sys
 import time
 from collections import deque
@@ -25,6 +22,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import ray
 import ray._private.state
@@ -34,6 +32,7 @@ from automem.engine.protocol import Engine
 from automem.errors import StoreError, UsageError
 from automem.rollout.episode import EpisodeResult, EpisodeStatus, result_of
 from automem.rollout.finish import finished
+from automem.rollout.killing import kill, kill_process
 from automem.rollout.meter import WorkerStats
 from automem.rollout.progress import Ledger, Progress
 from automem.rollout.reserved import Reservation
@@ -69,6 +68,8 @@ class Hand:
     """Placed for one episode that may not share a worker."""
     keys: dict[str, EpisodeKey] = field(default_factory=dict)
     last: Pulse | None = None
+    temporary: str = ""
+    """Name of its folder of temporary files."""
 
     @property
     def is_ready(self) -> bool:
@@ -140,7 +141,7 @@ class Pool:
         finally:
             self._report(is_last=True)
             for hand in self._hands:
-                self._kill(hand)
+                kill(hand.actor, hand.temporary)
             if self._room is not None:
                 self._room.release()
 
@@ -158,12 +159,13 @@ class Pool:
             alone += 1
 
     def _start_worker(self, is_alone: bool = False) -> Hand:
+        temporary = f"worker-{uuid4().hex}"
         actor = self._class_for(is_alone).remote(
-            self._spec, str(self._run_dir), self._shared, sys.path
+            self._spec, str(self._run_dir), self._shared, sys.path, temporary
         )
         start, pulse = actor.start.remote(), actor.pulse.remote(PULSE_S)
         now = time.monotonic()
-        hand = Hand(actor, start, pulse, now, now, is_alone)
+        hand = Hand(actor, start, pulse, now, now, is_alone, temporary=temporary)
         self._hands.append(hand)
         return hand
 
@@ -265,7 +267,7 @@ class Pool:
             if hand.last is None:
                 limit_s = max(limit_s, self._spec.placement.wait_s)
             if now - hand.heard_at > limit_s:
-                self._kill_process(hand)
+                kill_process(hand.last)
                 self._lose(hand, f"its worker gave no sign of life for {limit_s:.0f} s")
 
     def _lose(self, hand: Hand, reason: str) -> None:
@@ -327,16 +329,7 @@ class Pool:
             self._hands.remove(hand)
         if hand.last is not None:
             self._stats_of_the_gone = self._stats_of_the_gone.plus(hand.last.stats)
-        self._kill(hand)
-
-    def _kill(self, hand: Hand) -> None:
-        ray.kill(hand.actor, no_restart=True)
-
-    def _kill_process(self, hand: Hand) -> None:
-        """A stopped process does not read Ray's messages; on this machine there is a better way."""
-        if hand.last is not None and hand.last.host == socket.gethostname():
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(hand.last.pid, signal.SIGKILL)
+        kill(hand.actor, hand.temporary)
 
     # Ending and telling
 

@@ -2,6 +2,9 @@
 
 `AUTOMEM_SCRATCH` says where (a local disk; the system's temporary folder otherwise). Below it there
 is a folder for each node, so several nodes on one machine, as in tests, share nothing either.
+
+Beside the runs' folders there is one for each worker's temporary files, which its pool removes: nle
+keeps a folder there for each game, and a worker that is killed cannot clear up.
 """
 
 import hashlib
@@ -10,6 +13,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from automem.trace.tables import TABLES
@@ -27,6 +31,25 @@ def scratch_root() -> Path:
     """Where this user's workers play on this machine."""
     named = os.environ.get("AUTOMEM_SCRATCH")
     return Path(named) if named else Path(tempfile.gettempdir()) / f"automem-{os.getuid()}"
+
+
+def use_temporary_folder(name: str) -> None:
+    """Temporary files of this process, which is a worker's own, go where its pool finds them."""
+    folder = scratch_root() / node_name()[:16] / name
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ["AUTOMEM_SCRATCH"] = str(scratch_root())
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+
+
+def forget_temporary_folder(name: str, wait_s: float = 0.5) -> None:
+    """A worker was killed: remove its temporary files, where it was on this machine. It may take a
+    moment to die, and make another."""
+    deadline = time.monotonic() + wait_s
+    for folder in scratch_root().glob(f"*/{name}"):
+        shutil.rmtree(folder, ignore_errors=True)
+        while folder.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def scratch_dir(url: str) -> Path:

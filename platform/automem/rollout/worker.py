@@ -27,7 +27,12 @@ from automem.rollout.guarded_world import check_world
 from automem.rollout.meter import EpisodeMeter, WorkerMeter, WorkerStats
 from automem.rollout.parts import Parts, build_parts
 from automem.rollout.patience import Patience
-from automem.rollout.scratch import forget_episode, node_name, scratch_dir
+from automem.rollout.scratch import (
+    forget_episode,
+    node_name,
+    scratch_dir,
+    use_temporary_folder,
+)
 from automem.rollout.spec import EpisodeKey, RolloutSpec
 from automem.rollout.stored_run import StoredRun, scaffold_of
 from automem.trace.compact import warm_up
@@ -68,10 +73,14 @@ class Worker:
         run_dir: str,
         shared: Mapping[str, Engine] | None = None,
         import_path: Sequence[str] = (),
+        temporary: str = "",
     ) -> None:
         """`shared`: engines that live in actors of their own, by name. `import_path`: the driver's
-        `sys.path`, so that what can be imported there can be imported here."""
+        `sys.path`, so that what can be imported there can be imported here. `temporary`: where the
+        process is the worker's own and may be killed, a name for its folder of temporary files."""
         sys.path.extend(path for path in import_path if path not in sys.path)
+        if temporary:
+            use_temporary_folder(temporary)
         self._spec = spec
         self._run_dir = Path(run_dir)
         self._stored: StoredRun | None = None

@@ -70,6 +70,7 @@ class _Pass:
         """Wall clock; 0 where the step's time cannot be measured."""
         self.named: set[str] = set()
         self.task: str | None = None
+        self.task_scores: list[dict[str, Any]] | None = None
 
     def take(self, event: Event) -> Iterator[Row]:
         """Fold one event; the rows that it completes."""
@@ -132,6 +133,8 @@ class _Pass:
             self.totals["world_s"] += event.world_s
             task = event.outcome.info.get("task")
             self.task = task if isinstance(task, str) else None
+        if isinstance(scores := event.outcome.info.get("task_scores"), dict):
+            self.task_scores = [{"task": t, "progression": float(v)} for t, v in scores.items()]
         observation = self.texts.resolve(event.observation)
         self.credit.observe(observation)
         self.step = {
@@ -276,6 +279,7 @@ class _Pass:
         return {
             **{name: getattr(started, name) for name in same},
             "task": self.task,
+            "task_scores": self.task_scores,
             "instruction": self.texts.resolve(started.instruction),
             "progression": ended.progression,
             "stop": ended.stop.value,

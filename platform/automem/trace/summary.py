@@ -4,6 +4,10 @@ Promise: every finished episode counts, failed ones with what they reached; epis
 finished are counted as `pending` and make the summary `complete: false`. Figures are means over
 seeds of the means over a seed's plays: with equally many plays of each seed, means over episodes.
 Their intervals take the seed as the unit, so playing a seed twice does not feign a second sample.
+
+Progression of a world whose episodes are of several tasks is the mean over tasks (of the mean over
+a task's seeds), as such worlds are published: tasks that got more seeds do not count for more. Its
+interval resamples seeds within each task, for the tasks are given and the seeds are drawn.
 """
 
 import json
@@ -14,16 +18,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from automem.errors import StoreError
 from automem.trace.metrics import METRICS
-from automem.trace.statistics import Estimate, estimate
+from automem.trace.statistics import RESAMPLES, Estimate, estimate
 
 SUMMARY_FILE = "summary.json"
 RUN_FILE = "run.json"
 DONE_FILE = "episode.json"
+_CHUNK = 500
+"""Resamples drawn at once: bounded memory, however many seeds a task has."""
 TIMING = ("wall_s", "platform_ms_per_step")
 """What the run measured itself: given to `write_summary`, or kept in `run.json`."""
 
@@ -91,12 +98,49 @@ def estimate_of(rows: Iterable[Mapping[str, Any]], column: str) -> Estimate:
 
 
 def by_task(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Rows of `episodes` by the world's task; nothing for worlds that have one only."""
+    """Rows of `episodes` by the world's task; nothing for worlds that have one only. An episode
+    that holds several tasks counts for each, with what it reached in that."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if task := row.get("task"):
             found.setdefault(task, []).append(row)
+        for score in row.get("task_scores") or ():
+            own = {**row, "progression": score["progression"]}
+            found.setdefault(score["task"], []).append(own)
     return dict(sorted(found.items()))
+
+
+def progression_of(rows: Sequence[Mapping[str, Any]]) -> Estimate:
+    """The headline; see the module's docstring. Episodes that hold several tasks say themselves
+    what they reached in all."""
+    tasks: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        tasks.setdefault(row.get("task") or "", []).append(row)
+    if len(tasks) < 2:
+        return estimate_of(rows, "progression")
+    return estimate_over(
+        [list(per_seed(own, "progression").values()) for _, own in sorted(tasks.items())]
+    )
+
+
+def estimate_over(tasks: Sequence[Sequence[float]], seed: int = 0) -> Estimate:
+    """Estimate of the mean over tasks from each task's values; `n` counts values. `se` and the 95 %
+    interval (stratified bootstrap: each task's values are resampled among themselves) are None
+    where a task has a single value, which says nothing of how far it varies."""
+    arrays = [np.asarray(values, dtype=np.float64) for values in tasks]
+    mean = float(np.mean([array.mean() for array in arrays]))
+    n = sum(array.size for array in arrays)
+    if any(array.size < 2 for array in arrays):
+        return Estimate(mean, None, None, n)
+    se = float(np.sqrt(sum(array.var(ddof=1) / array.size for array in arrays)) / len(arrays))
+    generator = np.random.default_rng(seed)
+    means = np.zeros(RESAMPLES)
+    for array in arrays:
+        for start in range(0, RESAMPLES, _CHUNK):
+            drawn = generator.integers(0, array.size, (_CHUNK, array.size))
+            means[start : start + _CHUNK] += array[drawn].mean(axis=1)
+    low, high = np.quantile(means / len(arrays), [0.025, 0.975])
+    return Estimate(mean, se, (float(low), float(high)), n)
 
 
 def summarise(run_dir: Path, timing: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -110,7 +154,7 @@ def summarise(run_dir: Path, timing: Mapping[str, float] | None = None) -> dict[
     return {
         "schema": 1,
         "complete": not pending and bool(rows),
-        "progression": _plain(estimate_of(rows, "progression")),
+        "progression": _plain(progression_of(rows)),
         "episodes": len(rows) + len(pending),
         "finished": len(rows),
         "failed": sum(row["failed"] for row in rows),

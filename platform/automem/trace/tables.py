@@ -40,6 +40,7 @@ _edit = pa.struct(
 _failure = pa.struct(
     [("step", _int), ("boundary", _text), ("error", _text), ("is_infrastructure", _bool)]
 )
+_score = pa.struct([("task", _text), ("progression", _float)])
 
 _episode = Column("episode", _text, "Id of the episode: world, seed, replicate.")
 _step = Column("step", _int, "Step within the episode, from 0.")
@@ -179,6 +180,7 @@ EPISODES = (
     _episode,
     Column("world", _text, "Name of the world."),
     Column("task", _text, "Which of its tasks, where a world has several; null elsewhere."),
+    Column("task_scores", pa.list_(_score), "Progression by task, where one episode has several."),
     Column("seed", pa.int64(), "Seed of the world."),
     Column("replicate", _int, "Number of the play among those with this seed."),
     Column("run_seed", pa.int64(), "Seed of everything sampled."),

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
+from gymnasium.spaces import Discrete
 from support.guessing import GuessingGame
 from support.plain_play import play_plainly
 from support.world_contract import (
@@ -75,6 +77,38 @@ def test_a_mapping_is_read_by_its_key_and_progression_by_its_own() -> None:
     assert won(world, 1, [right])["progression"] == 1.0
 
 
+def test_progression_is_kept_where_a_step_does_not_tell_it() -> None:
+    """Defect: a step without the key set it back to 0."""
+    world = world_of(DISCRETE, environment=Telling([0.25, None, 0.5, None]), progression_key="done")
+    world.reset(seed=1)
+    assert [world.step("say 0")[4]["progression"] for _ in range(4)] == [0.25, 0.25, 0.5, 0.5]
+
+
+def test_a_progression_key_that_is_never_told_is_an_error() -> None:
+    """Defect: a misspelt key scored 0 silently."""
+    world = world_of(DISCRETE, environment=Telling([0.25, 0.5]), progression_key="dome")
+    world.reset(seed=1)
+    world.step("say 0")
+    with pytest.raises(UsageError, match=r"progression_key 'dome'.*\['done'\]"):
+        world.step("say 0")
+
+
+class Telling(gymnasium.Env):
+    """Tells `done` where there is something to tell, and ends."""
+
+    def __init__(self, told: list[float | None]) -> None:
+        self.action_space = Discrete(10)
+        self._told = told
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict]:
+        self._left = list(self._told)
+        return "begin", {}
+
+    def step(self, action: Any) -> tuple[str, float, bool, bool, dict]:
+        told = self._left.pop(0)
+        return "on", 0.0, not self._left, False, {} if told is None else {"done": told}
+
+
 def test_its_own_limit_cuts_the_episode() -> None:
     world = world_of(DISCRETE, max_steps=50)
     world.reset(seed=1)
@@ -110,6 +144,11 @@ def test_a_world_of_ours_can_be_wrapped_by_its_id() -> None:
         ({"environment": "support/Nothing-v0"}, "Gymnasium has no environment"),
         ({"environment": "no_such_module:x"}, "Gymnasium has no environment"),
         ({"actions": NAMES[:3]}, "must name the 10 actions"),
+        ({"actions": [*NAMES[:9], True]}, "expected text, got True; write it in quotes"),
+        ({"actions": [*NAMES[:9], 9]}, "expected text, got 9"),
+        ({"actions": [*NAMES[:9], "SAY 0"]}, "'SAY 0' is there twice"),
+        ({"actions": [*NAMES[:9], " go "]}, "without blanks around it, got ' go '"),
+        ({"max_steps": 0}, "from 1 on, got 0"),
         ({"fallback_action": "dance"}, "'dance' is no action"),
         ({"returns": [1, 1]}, "worst < best"),
         ({"environment": "CartPole-v1", "actions": ["a", "b"]}, "observation must be text"),

@@ -66,6 +66,17 @@ def test_the_board_ends_the_game_without_progression() -> None:
     assert ends == {("the board squeaked", 0.0)}
 
 
+def test_nobody_leaves_upwards() -> None:
+    """Defect: `up` was advertised, and ended the game."""
+    world = MementoWorld()
+    world.reset(seed=1)
+    assert ", up," not in world.actions
+    assert world.actions in world.instruction
+    for action in ("up", "<"):
+        assert world.step(action)[4]["invalid_action"]
+    world.close()
+
+
 def test_an_unknown_layout_is_refused_in_words() -> None:
     with pytest.raises(UsageError, match="one of short, two, four"):
         MementoWorld("five")

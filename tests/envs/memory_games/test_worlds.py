@@ -1,11 +1,13 @@
 """The memory games as worlds: what each promises, and that the rules are the packages' own."""
 
 import gymnasium
+import numpy as np
 import pytest
 from support.world_contract import assert_same_in_every_process, assert_takes_anything
 
 from automem.errors import UsageError
 from automem_envs import memory_games
+from automem_envs.memory_games.battleship import has_room
 from automem_envs.memory_games.package import game_of
 from automem_envs.registration import register_worlds
 
@@ -104,6 +106,37 @@ def test_a_shot_at_the_same_place_is_a_miss() -> None:
     other = next(square for square in squares if square != (row, column))
     texts = [world.step(f"shoot {other[0]} {other[1]}")[0] for _ in range(2)]
     assert all(": miss" in text for text in texts)
+
+
+@pytest.mark.timeout(60)
+def test_ships_that_block_one_another_are_placed_anew() -> None:
+    """Defect: POPGym looks for ever for room that the ships before have left none of."""
+    world = make("Battleship", board=9, ships=[*[1] * 18, 9])
+    for seed in range(13):
+        world.reset(seed=seed)
+        board = world._game.board.copy()
+        assert board.sum() == 27
+        assert max(*board.sum(axis=0), *board.sum(axis=1)) == 9
+        world.reset(seed=seed)
+        assert (world._game.board == board).all()
+
+
+def test_room_for_a_ship_is_seen_in_rows_and_columns() -> None:
+    board = np.ones((4, 4), np.int8)
+    assert not has_room(board, 1)
+    board[:3, 1] = 0
+    assert has_room(board, 3)
+    assert not has_room(board, 4)
+    assert has_room(board.T, 3)
+
+
+def test_a_fleet_that_fits_lies_as_popgym_lays_it() -> None:
+    world = make("Battleship")
+    game = game_of("popgym.envs.battleship", "Battleship")()
+    for seed in range(5):
+        world.reset(seed=seed)
+        game.reset(seed=seed)
+        assert (world._game.board == game.board).all()
 
 
 def test_a_card_flipped_again_wastes_the_turn_as_in_popgym() -> None:

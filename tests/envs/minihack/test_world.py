@@ -17,6 +17,7 @@ from automem.errors import UsageError
 from automem.world import World
 from automem_envs.minihack import MiniHackWorld
 from automem_envs.minihack.generator import generate
+from automem_envs.minihack.levels import find_files, read_levels
 from automem_envs.minihack.sokoban import write_level
 from automem_envs.minihack.tasks import TASKS
 from automem_envs.minihack.world import PUBLISHED_SEEDS, TASK_NAMES
@@ -113,6 +114,50 @@ def test_boxoban_moves_in_four_directions_only() -> None:
     world.close()
 
 
+@pytest.mark.parametrize("name", ["Boxoban-Hard", "Corridor-R3"])
+def test_every_advertised_action_can_be_executed(name: str) -> None:
+    """Defect: all tasks advertised all of NetHack; Boxoban refused 84 of 89 words, all `up`."""
+    world = MiniHackWorld(name)
+    advertised = world.actions if isinstance(world.actions, tuple) else words_of(world.actions)
+    assert "up" not in advertised
+    for word in advertised:
+        world.reset(seed=42)
+        assert "invalid_action" not in world.step(word)[4], word
+    world.close()
+
+
+def words_of(grammar: str) -> list[str]:
+    return grammar.split("a command word (")[1].split(")")[0].split(", ")
+
+
+def test_what_is_advertised_is_what_the_instruction_says() -> None:
+    for name in ("Boxoban-Medium", "Quest-Easy", "all"):
+        world = MiniHackWorld(name)
+        actions = world.actions if isinstance(world.actions, str) else ", ".join(world.actions)
+        assert f"Actions: {actions}." in world.instruction
+        assert ("search" in actions) == (name != "Boxoban-Medium")
+    assert "in Boxoban tasks only north, east, south, west, esc" in actions
+
+
+def test_levels_of_the_collection_are_those_that_minihack_plays(tmp_path: Path) -> None:
+    """Defect: `medium/valid/` was mixed into `medium/train/`."""
+    for part in ("medium/train", "medium/valid", "hard"):
+        (tmp_path / part).mkdir(parents=True)
+        (tmp_path / part / "000.txt").touch()
+    assert find_files(tmp_path, "medium") == [tmp_path / "medium" / "train" / "000.txt"]
+    assert find_files(tmp_path, "hard") == [tmp_path / "hard" / "000.txt"]
+
+
+def test_a_level_file_is_read_again_only_where_it_changed(tmp_path: Path) -> None:
+    path = tmp_path / "levels.txt"
+    texts = ["\n".join(["; 0", *write_level(generate("medium", seed).level)]) for seed in (1, 2)]
+    path.write_text(texts[0])
+    first = read_levels(path)
+    assert read_levels(path) is first
+    path.write_text(f"{texts[0]}\n\n{texts[1]}\n")
+    assert len(read_levels(path)) == 2
+
+
 def test_boxoban_plays_the_users_level_files(tmp_path: Path) -> None:
     level, moves = generate("medium", 99)
     path = tmp_path / "medium" / "train" / "000.txt"
@@ -194,10 +239,11 @@ def test_nobody_leaves_upwards() -> None:
     world.close()
 
 
-def test_arbitrary_strings_never_break_the_world() -> None:
+@pytest.mark.parametrize("task", ["Corridor-R3", "Boxoban-Medium"])
+def test_arbitrary_strings_never_break_the_world(task: str) -> None:
     target = {
         "_target_": "automem_envs.minihack.MiniHackWorld",
-        "task": "Corridor-R3",
+        "task": task,
         "max_steps": 2000,
     }
     assert_takes_anything(target, list(COMMANDS))

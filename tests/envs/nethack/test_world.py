@@ -17,7 +17,7 @@ from support.world_contract import (
 
 from automem.world import World, progression_of
 from automem_envs.nethack import NetHackWorld
-from automem_envs.nethack.game import END_REASONS
+from automem_envs.nethack.game import END_REASONS, Game
 from automem_envs.nethack.keys import ANSWERS, COMMANDS, DIRECTIONS, GRAMMAR, Prompt, keys_for
 from automem_envs.nethack.progression import DUNGEON_LEVELS, EXPERIENCE_LEVELS, progression
 
@@ -220,6 +220,37 @@ def test_a_line_of_text_is_typed_where_the_game_asks_for_one(world: NetHackWorld
     assert "Elbereth" in section(text, "message")
 
 
+def at_a_line_of_text(world: NetHackWorld) -> str:
+    """The hero is asked what to write in the dust."""
+    world.reset(seed=43)
+    world.step("engrave")
+    text, *_ = world.step("-")
+    while "What do you want to write" not in section(text, "message"):
+        text, *_ = world.step("y")
+    return text
+
+
+@pytest.mark.parametrize("action", ["north", "pray", "20 search", "20", "k", "space"])
+def test_a_command_is_no_letter_of_a_line_of_text(action: str, world: NetHackWorld) -> None:
+    """Defect: at a text prompt every command word was typed as letters."""
+    at_a_line_of_text(world)
+    text, *_, info = world.step(action)
+    assert info["invalid_action"] is True
+    assert "is not an action here; esc was done instead" in text
+    at_a_line_of_text(world)
+    assert "invalid_action" not in world.step("esc")[4]
+    assert keys_for(" More ", Prompt.TEXT) == (13,)
+
+
+def test_the_inventory_has_the_letters_that_adjust_gives(world: NetHackWorld) -> None:
+    """Defect: letters that changed while the things stayed were not shown."""
+    text, _ = world.reset(seed=43)
+    thing = section(text, "inventory").split("\n")[-1]
+    for answer in ("adjust", thing[0], "z"):
+        text = world.step(answer)[0]
+    assert section(text, "inventory").split("\n")[-1] == f"z{thing[1:]}"
+
+
 def test_letters_that_would_leave_the_game_count_only_as_answers() -> None:
     for letter in "SO#!?":
         assert keys_for(letter) is None
@@ -294,6 +325,27 @@ def test_death_is_told_with_its_cause(world: NetHackWorld) -> None:
     assert reason in END_REASONS
     assert cause
     assert text.endswith(f"the game is over: {info['stop']}")
+
+
+def test_what_the_fatal_action_reached_counts(
+    world: NetHackWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect: the last action was not measured, so a level reached in it was lost."""
+    monkeypatch.setattr(Game, "deepest_level", property(lambda game: 12))
+    draw = random.Random(1)
+    turns = [world.reset(seed=1)[1]["turn"]]
+    is_dead = False
+    while not is_dead:
+        *_, is_dead, _, info = world.step(draw.choice([*WALKS, "20 search"]))
+        turns.append(info["turn"])
+    assert turns[-1] == int(world._game._logged()["turns"]) > turns[-2]
+    assert info["progression"] == DUNGEON_LEVELS[11]
+
+
+def test_a_world_that_was_closed_begins_anew(world: NetHackWorld) -> None:
+    first = world.reset(seed=5)
+    world.close()
+    assert world.reset(seed=5) == first
 
 
 def test_progression_is_the_larger_of_both_figures_and_never_falls(world: NetHackWorld) -> None:

@@ -1,6 +1,7 @@
 """Recorded sessions: the three formats, how answers are judged, and what is said of bad files."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from support.world_contract import (
 )
 
 from automem.errors import UsageError
-from automem_envs.sessions import RecordedSessionsPlayer, RecordedSessionsWorld
-from automem_envs.sessions.recorded import has_files, has_words
+from automem_envs.sessions import RecordedSessionsPlayer, RecordedSessionsWorld, recorded
+from automem_envs.sessions.judging import has_files, has_words
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -85,7 +86,32 @@ def test_swe_bench_issues_of_a_repository_come_oldest_first_and_reveal_their_fil
         ("112", "12", False),
         ("a b c d e f g h i j k shed l", "shed", False),
         ("", "shed", False),
-        ("++", "++", False),
+        ("++", "++", True),
+        ("A", "A", True),
+        ("'The'.", "the", True),
+        ("an", "a", False),
+        ("", "...", False),
+        ("5", "-5", False),
+        ("-5", "5", False),
+        ("It was \N{MINUS SIGN}5 degrees.", "-5", True),
+        ("3.5", "5", False),
+        ("5", "3.5", False),
+        ("about 3.50", "3.5", True),
+        ("It cost $1,000.", "1000", True),
+        ("1000", "1,000", True),
+        ("1,000", "1,000,000", False),
+        ("C#", "C++", False),
+        ("C", "C++", False),
+        ("We use C++.", "C++", True),
+        ("x-1", "x^1", False),
+        ("twenty one", "twenty-one", True),
+        ("at 10:30", "10:30", True),
+        ("**Rome**", "Rome", True),
+        ("Unknown.", "unknown", True),
+        ("Rome unknown", "unknown", False),
+        ("Rome unknown", "Rome", False),
+        ("unknown or maybe Rome", "Rome", False),
+        ("The Unknown Soldier", "the unknown soldier", True),
     ],
 )
 def test_answers_are_judged_by_words(said: str, answer: str, is_right: bool) -> None:
@@ -105,6 +131,12 @@ def test_files_are_judged_as_a_set() -> None:
         ("memory_arena", {"questions": "one"}, "field 'questions': expected a list that is not"),
         ("memory_arena", {"answers": ["one"]}, "field 'answers': expected 2, one for each"),
         ("memory_arena", {"answers": ["a", {}]}, r"field 'answers\[1\]': expected text"),
+        (
+            "memory_arena",
+            {"answers": [{"target_asin": "B0", "attributes": []}, "b"]},
+            r"'answers\[0\]': expected text: of MemoryArena, progressive_search and formal_reas",
+        ),
+        ("memory_arena", {"base_person": {"name": "Ada"}}, "'base_person': expected no such field"),
         ("memory_arena", {"id": None}, "field 'id': expected text, got null"),
         ("long_mem_eval", {"haystack_sessions": []}, "expected a list that is not empty"),
         (
@@ -131,6 +163,37 @@ def test_a_record_that_does_not_fit_is_named_with_its_field(
     path.write_text(f"{json.dumps(record)}\n\n{json.dumps({**record, **change})}\n")
     with pytest.raises(UsageError, match=rf"bad.jsonl, record on line 3.*{words}"):
         RecordedSessionsWorld(form, path)
+
+
+def test_every_line_feed_and_nothing_else_ends_a_line_of_json(tmp_path: Path) -> None:
+    """Defect: U+2028 and U+0085 inside a text cut the record; a byte order mark was refused."""
+    path = tmp_path / "lines.jsonl"
+    record = {"id": 1, "questions": ["who\u2028is\x85it?"], "answers": ["x"]}
+    lines = json.dumps(record, ensure_ascii=False) + "\r\n"
+    path.write_text(2 * lines, encoding="utf-8-sig", newline="")
+    world = RecordedSessionsWorld("memory_arena", path)
+    world.reset(seed=0)
+    assert "who\u2028is\x85it?" in world.step("next")[0]
+
+
+def test_turns_without_text_are_left_out(tmp_path: Path) -> None:
+    """Defect: one empty turn refused the whole file, as published files have them."""
+    turns = [{"role": "user", "content": text} for text in ("", "I own a cat.", "  ")]
+    record = {"question_id": "q", "question": "?", "answer": "x", "haystack_sessions": [turns]}
+    path = tmp_path / "empty.json"
+    path.write_text(json.dumps([record]))
+    texts, _ = play(RecordedSessionsWorld("long_mem_eval", path), 0, {})
+    assert sum("user: " in text for text in texts) == 1
+
+
+def test_seeds_that_play_the_same_record_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "_played", {})
+    world = world_of("memory_arena")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [world.reset(seed=seed)[1]["record"] for seed in (0, 1, 0)] == ["1", "2", "1"]
+    with pytest.warns(UserWarning, match="has 2 records: several seeds play the same one"):
+        assert world.reset(seed=2)[1]["record"] == "1"
 
 
 @pytest.mark.parametrize(

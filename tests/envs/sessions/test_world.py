@@ -1,5 +1,7 @@
 """Multi-session tasks: what they promise of seeds, scores, changes and actions."""
 
+from collections import Counter
+
 import gymnasium
 import pytest
 from support.world_contract import assert_same_in_every_process, assert_takes_anything
@@ -7,6 +9,7 @@ from support.world_contract import assert_same_in_every_process, assert_takes_an
 from automem.errors import UsageError
 from automem_envs.registration import register_worlds
 from automem_envs.sessions import SessionsWorld
+from automem_envs.sessions.world import FAMILIES
 
 TARGET = {"_target_": "automem_envs.sessions.SessionsWorld", "sessions": 6}
 ACTIONS = ["next", "answer cocoa", "go east", "go south", "apply rule 1", "apply lemma 417"]
@@ -92,8 +95,42 @@ def test_each_session_is_scored_and_progression_is_their_mean() -> None:
         scores += [info["session_score"]] if "session_score" in info else []
     assert scores == info["session_scores"] == [1.0, 0.0, 0.0, 0.0]
     assert info["progression"] == pytest.approx(0.25) == pytest.approx(total)
-    assert info["family_scores"] == {"proof": 0.25}
+    assert info["task_scores"] == {"proof": 0.25}
     assert info["stop"] == "all sessions done"
+
+
+def test_the_score_of_each_family_is_told_whenever_it_changes() -> None:
+    world = SessionsWorld(sessions=5, families=["people", "codebase"])
+    _, info = world.reset(seed=1)
+    latest = info["task_scores"]
+    assert latest == {"codebase": 0.0, "people": 0.0}
+    families = []
+    is_over = False
+    while not is_over:
+        _, _, is_over, _, info = world.step("answer unknown" if is_asked(world) else "next")
+        if "task_scores" in info:
+            assert is_over or info["task_scores"] != latest
+            latest = info["task_scores"]
+        families += [info["family"]] if "session_score" in info else []
+        weighted = [latest[name] * count for name, count in counts_of(world).items()]
+        assert info["progression"] == pytest.approx(sum(weighted) / 5)
+    assert latest["people"] > 0.0
+    assert len(families) == 5
+
+
+def is_asked(world: SessionsWorld) -> bool:
+    return world.read("answer unknown") is not None
+
+
+def counts_of(world: SessionsWorld) -> Counter[str]:
+    return Counter(world._titles)
+
+
+@pytest.mark.parametrize("size", [1, 23, 24, 30])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_played_at_every_size(family: str, size: int) -> None:
+    """Defect: from size 24 on, the codebase wanted to change more conventions than there are."""
+    assert len(messages_of(SessionsWorld(sessions=6, families=[family], size=size), seed=1)) > 6
 
 
 def test_what_the_agent_does_changes_nothing_of_later_sessions() -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,8 @@ from automem.rollout.lease import read_lease
 from automem.rollout.progress import Progress
 from automem.rollout.ray_local import connected
 from automem.rollout.run import resume_run, run_rollout
-from automem.rollout.spec import EngineSpec, Watchdog
+from automem.rollout.scratch import scratch_root
+from automem.rollout.spec import EngineSpec, Watchdog, WorldSpec
 
 SEEDS = {"seeds": range(6)}
 IMPATIENT = Watchdog(silent_s=3.0)
@@ -138,6 +140,19 @@ def test_a_hung_world_is_killed_and_its_neighbours_lose_nothing(
     assert result.is_complete
     assert result.restarts >= 1  # a busy machine may look dead, too
     assert_same_traces(tmp_path / "run", undisturbed)
+
+
+def test_a_killed_worker_leaves_no_temporary_files(ray_is_up: None, tmp_path: Path) -> None:
+    """Defect: nle's folders of games that were on stayed in the system's temporary folder."""
+    litter = {"prefix": f"litter-{time.time_ns()}-", "hang_seed": 1}
+    world = {**litter, "hang_file": str(tmp_path / "hung")}
+    target = {"_target_": "support.littering_world.LitteringWorld", **world}
+    spec = toy_spec(workers=1, world=WorldSpec("toy", target), watchdog=IMPATIENT)
+    result = run_rollout(spec, tmp_path / "run")
+    assert result.is_complete
+    assert result.restarts >= 1
+    assert list(Path(tempfile.gettempdir()).glob(f"{litter['prefix']}*")) == []
+    assert list(scratch_root().glob(f"*/worker-*/{litter['prefix']}*")) == []
 
 
 @pytest.mark.slow

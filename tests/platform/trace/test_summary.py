@@ -8,7 +8,14 @@ from automem.commands.table import print_tasks
 from automem.errors import StoreError
 from automem.report import write_report
 from automem.trace.events import Observed
-from automem.trace.summary import estimate_of, summarise, write_summary
+from automem.trace.statistics import estimate
+from automem.trace.summary import (
+    estimate_of,
+    estimate_over,
+    progression_of,
+    summarise,
+    write_summary,
+)
 
 
 def test_a_summary_has_the_documented_fields_and_is_what_the_file_says(tmp_path):
@@ -100,6 +107,74 @@ def test_a_world_of_several_tasks_has_a_row_for_each(tmp_path, capsys):
     assert "Maze" in told
     assert "Quest" in told
     assert f"{mean:.3f}" in next(line for line in told.split("\n") if "mean over tasks" in line)
+
+
+def rows_of(values):
+    """Rows of `episodes`: (task, progression), each with a seed of its own."""
+    return [
+        {"world": "w", "seed": seed, "task": task, "progression": value}
+        for seed, (task, value) in enumerate(values)
+    ]
+
+
+def test_a_task_with_more_seeds_does_not_count_for_more():
+    """Defect: the headline was the plain mean over seeds."""
+    rows = rows_of([("Maze", 1.0), ("Maze", 0.0), ("Quest", 1.0)])
+    assert progression_of(rows[1:]).mean == pytest.approx(0.5)
+    uneven = [*rows, *rows_of([("Quest", 1.0)] * 9)[3:]]
+    found = progression_of(uneven)
+    assert (found.mean, found.n) == (pytest.approx(0.75), len(uneven))
+    assert progression_of(uneven) == progression_of(uneven[::-1])
+
+
+def test_the_interval_over_tasks_resamples_seeds_within_each_task():
+    """Tasks that differ and seeds that do not: nothing is uncertain."""
+    sure = progression_of(rows_of([("Maze", 1.0)] * 3 + [("Quest", 0.0)] * 3))
+    assert (sure.mean, sure.se, sure.ci95) == (0.5, 0.0, (0.5, 0.5))
+    values = [0.0, 1.0, 1.0, 0.0, 1.0]
+    mixed = estimate_over([values, [0.3] * 4])
+    alone = estimate(values)
+    assert mixed.se == pytest.approx(alone.se / 2)
+    assert mixed.ci95 == pytest.approx((0.15 + alone.ci95[0] / 2, 0.15 + alone.ci95[1] / 2))
+
+
+def test_a_task_of_one_seed_leaves_no_interval():
+    found = progression_of(rows_of([("Maze", 1.0), ("Maze", 0.0), ("Quest", 1.0)]))
+    assert (found.mean, found.se, found.ci95, found.n) == (0.75, None, None, 3)
+
+
+def test_worlds_of_one_task_are_estimated_as_ever():
+    for task in (None, "Quest"):
+        rows = rows_of([(task, 0.2), (task, 0.4), (task, 0.9)])
+        assert progression_of(rows) == estimate([0.2, 0.4, 0.9])
+
+
+def test_an_episode_of_several_tasks_counts_for_each_with_its_latest_score(tmp_path):
+    """Defect: the scores of session families stayed in the journal."""
+
+    def scored(events, scores):
+        told = iter(scores)
+        return [
+            msgspec.structs.replace(
+                event,
+                outcome=msgspec.structs.replace(event.outcome, info={"task_scores": next(told)}),
+            )
+            if isinstance(event, Observed) and event.step < len(scores)
+            else event
+            for event in events
+        ]
+
+    plays = [
+        scored(play(1), [{"people": 0.0, "proof": 0.0}, {"people": 0.5, "proof": 1.0}]),
+        scored(play(2), [{"people": 0.0, "proof": 0.0}]),
+    ]
+    summary = summarise(write_run(tmp_path / "run", plays))
+    assert [(row["task"], row["episodes"], row["mean"]) for row in summary["tasks"]] == [
+        ("people", 2, 0.25),
+        ("proof", 2, 0.5),
+    ]
+    plain = summarise(write_run(tmp_path / "plain", [play(1), play(2)]))
+    assert summary["progression"] == plain["progression"]
 
 
 def test_the_report_has_a_table_of_tasks(tmp_path):
