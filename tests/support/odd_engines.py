@@ -4,8 +4,9 @@ import asyncio
 import os
 from collections.abc import Sequence
 
+from automem.engine.health import Health
 from automem.engine.protocol import Capabilities, Completion, GenerateRequest
-from automem.errors import EngineRequestError
+from automem.errors import EngineError, EngineRequestError
 
 
 class WatchedEngine:
@@ -45,3 +46,18 @@ class WatchedEngine:
 
     async def close(self) -> None:
         pass
+
+
+class FragileEngine(WatchedEngine):
+    """Is lost with this process once it is asked to `lose`."""
+
+    is_lost = False
+
+    async def health(self) -> Health:
+        return Health(problem="it is lost" if self.is_lost else "", needs_new_process=self.is_lost)
+
+    async def generate(self, request: GenerateRequest) -> Completion:
+        self.is_lost = self.is_lost or request.messages[0].content == "lose"
+        if self.is_lost:
+            raise EngineError("it is lost")
+        return await super().generate(request)

@@ -9,6 +9,7 @@ The decoder is plain synchronous code for one thread; `transformers.py` gives it
 
 import functools
 import heapq
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +29,8 @@ _INVARIANT_FILL_ROWS = 16
 """Blocks per filling pass in the batch-invariant mode: large enough for full speed on a CPU."""
 _SMALLEST_READ = 128
 """Reads are bounded by this times a power of two in the batch-invariant mode."""
+_HOTTEST = 1e30
+"""Temperatures above it are taken for it: as even as the next, and a number in float32."""
 
 Deliver = Callable[[Completion | AutoMemError], None]
 
@@ -120,6 +123,11 @@ class Decoder:
         return [*self._waiting, *filling.values(), *self._running.values()]
 
     @property
+    def load(self) -> tuple[int, int]:
+        """Calls that wait for a slot, and calls that have one; any thread may ask."""
+        return len(self._waiting), self._batch - len(self._free)
+
+    @property
     def is_idle(self) -> bool:
         """Whether `tick` has nothing to do."""
         return not (self._waiting or self._unfilled or self._running)
@@ -164,8 +172,7 @@ class Decoder:
                 "automem.engine.render.ChatRenderer)"
             )
         self._check_tokens(prompt, request.adapter)
-        if request.sampling.max_tokens < 1:
-            raise EngineRequestError("sampling.max_tokens must be at least 1")
+        request.sampling.check()
         return prompt
 
     def _check_tokens(self, tokens: Sequence[int], adapter: str | None) -> None:
@@ -266,9 +273,9 @@ class Decoder:
         self._tokens[slot] = job.prompt[-1]
         self._positions[slot] = job.position
         self._moving[slot] = 1
-        self._temperature[slot] = sampling.temperature or 1.0
-        self._top_p[slot] = sampling.top_p
-        self._greedy[slot] = sampling.temperature == 0
+        self._temperature[slot] = 1.0 if sampling.is_greedy else min(sampling.temperature, _HOTTEST)
+        self._top_p[slot] = min(sampling.top_p, 1.0)
+        self._greedy[slot] = sampling.is_greedy
         self._seeds[slot] = job.request.seed & (2**64 - 1)
         self._counts[slot] = 0
         self._has_changed = True
@@ -307,7 +314,7 @@ class Decoder:
         names = [jobs[s].request.adapter if s in jobs else None for s in range(self._rows)]
         self._adapters = self._model.adapter_rows(names)
         self._cuts_top_p = any(job.request.sampling.top_p < 1 for job in jobs.values())
-        self._has_greedy = any(job.request.sampling.temperature == 0 for job in jobs.values())
+        self._has_greedy = any(job.request.sampling.is_greedy for job in jobs.values())
         self._has_changed = False
 
     def _close_gaps(self) -> None:
@@ -354,17 +361,23 @@ class Decoder:
                 finished.append((job, "length"))
         for job, reason in finished:
             self._release(job)
-            job.deliver(
-                Completion(
-                    text=self.endings.text(job.tokens, job.watch),
-                    token_ids=tuple(job.tokens),
-                    logprobs=tuple(job.logprobs),
-                    finish_reason=reason,
-                    prompt_tokens=len(job.prompt),
-                    cached_tokens=job.cached_tokens,
-                    completion_tokens=len(job.tokens),
-                )
+            job.deliver(self._outcome(job, reason))
+
+    def _outcome(self, job: Job, reason: str) -> Completion | EngineError:
+        if math.isnan(sum(job.logprobs)):
+            return EngineError(
+                "the model's logits are no numbers (NaN): its weights, or those of the adapter "
+                f"{job.request.adapter!r}, are broken"
             )
+        return Completion(
+            text=self.endings.text(job.tokens, job.watch),
+            token_ids=tuple(job.tokens),
+            logprobs=tuple(job.logprobs),
+            finish_reason=reason,
+            prompt_tokens=len(job.prompt),
+            cached_tokens=job.cached_tokens,
+            completion_tokens=len(job.tokens),
+        )
 
 
 def run_all(decoder: Decoder, requests: Iterable[GenerateRequest]) -> list[Completion]:

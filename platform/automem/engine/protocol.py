@@ -4,10 +4,16 @@ Cancelling the task that awaits `generate` aborts the call. An engine raises `En
 could not answer (the caller may retry) and `EngineRequestError` where it never will.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
+
+from automem.errors import EngineRequestError
+
+GREEDY_BELOW = 1e-5
+"""Lower temperatures are taken for 0, as vLLM takes them: logits divided by so little overflow."""
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -35,6 +41,22 @@ class Sampling(msgspec.Struct, frozen=True):
     max_tokens: int = 4096
     stop: tuple[str, ...] = ()
     """Texts that end a completion; they stay at its end (the routine parses closing tags)."""
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is taken, with certainty."""
+        return self.temperature < GREEDY_BELOW
+
+    def check(self) -> None:
+        """EngineRequestError where nothing can be sampled like this."""
+        if self.max_tokens < 1:
+            raise EngineRequestError("sampling.max_tokens must be at least 1")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise EngineRequestError(
+                f"sampling.temperature must be a number from 0 on, not {self.temperature}"
+            )
+        if not self.top_p > 0:  # no number is not, either
+            raise EngineRequestError(f"sampling.top_p must be above 0, not {self.top_p}")
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from automem.engine.actor import ActorSpec, RemoteEngine, start_engine
+from automem.engine.health import Health, health_of
 from automem.engine.protocol import Capabilities, Completion, GenerateRequest
 from automem.errors import EngineError, EngineRequestError, UsageError
 
@@ -53,6 +54,15 @@ class ReplicatedEngine:
     async def capabilities(self) -> Capabilities:
         """Those of one; returns once all can serve."""
         return (await asyncio.gather(*(replica.capabilities() for replica in self._replicas)))[0]
+
+    async def health(self) -> Health:
+        """Well as long as one of them is; what they have to do, together."""
+        each = await asyncio.gather(*(health_of(replica) for replica in self._replicas))
+        return Health(
+            problem="" if any(not one.problem for one in each) else each[0].problem,
+            waiting=sum(one.waiting for one in each),
+            running=sum(one.running for one in each),
+        )
 
     async def generate(self, request: GenerateRequest) -> Completion:
         """As the engine's."""

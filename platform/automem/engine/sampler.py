@@ -42,7 +42,8 @@ def sample(
 
     `logits` [rows, vocabulary]; `uniform` float64 [rows]; `temperature` float32 [rows, 1], above 0;
     `top_p` float32 [rows, 1] or None where no row cuts; `greedy` bool [rows] or None where none is.
-    A row's answer does not depend on the other rows.
+    A row's answer does not depend on the other rows; where its logits are no numbers, its
+    log-probability is none either.
     """
     probabilities = torch.softmax(logits.float() / temperature, dim=-1)
     if top_p is not None:
@@ -50,6 +51,7 @@ def sample(
     cumulative = torch.cumsum(probabilities, dim=-1, dtype=torch.float64)
     total = cumulative[:, -1]
     tokens = torch.searchsorted(cumulative, (uniform * total).unsqueeze(1), right=True)
+    tokens.clamp_max_(logits.shape[1] - 1)  # beyond it where a model's logits are no numbers
     chosen = probabilities.gather(1, tokens).squeeze(1)
     logprobs = torch.log(chosen.double() / total)
     tokens = tokens.squeeze(1)
@@ -63,5 +65,7 @@ def _nucleus(probabilities: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
     """Zero all but the smallest set of likeliest tokens that holds `top_p`; ties go by token id."""
     ordered, index = torch.sort(probabilities, dim=-1, descending=True, stable=True)
     before = torch.cumsum(ordered, dim=-1, dtype=torch.float64) - ordered
-    kept = ordered.masked_fill((before >= top_p) & (top_p < 1.0), 0.0)
+    cut = (before >= top_p) & (top_p < 1.0)
+    cut[:, 0] = False  # the likeliest, however small top_p is
+    kept = ordered.masked_fill(cut, 0.0)
     return torch.zeros_like(probabilities).scatter_(1, index, kept)

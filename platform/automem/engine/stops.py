@@ -5,10 +5,15 @@ looked for only after a token that holds its last character.
 """
 
 import functools
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 from automem.engine.render import decode
+
+_WATCHES = 32
+"""Sets of stop texts that are prepared for at a time: an agent has a few, callers from outside as
+many as they like, and each costs megabytes with a large vocabulary."""
 
 
 class StopWatch:
@@ -50,7 +55,8 @@ class Endings:
     def __init__(self, tokenizer: Any, end_ids: frozenset[int]) -> None:
         self.end_ids = end_ids
         self._tokenizer = tokenizer
-        self._watches: dict[tuple[str, ...], StopWatch] = {}
+        self._watches: OrderedDict[tuple[str, ...], StopWatch] = OrderedDict()
+        """The one unused for longest first."""
 
     def watch(self, stops: tuple[str, ...]) -> StopWatch | None:
         """The watch for these stop texts; None where there are none."""
@@ -59,6 +65,9 @@ class Endings:
             return None
         if stops not in self._watches:
             self._watches[stops] = StopWatch(self._tokenizer, self._pieces, stops)
+            if len(self._watches) > _WATCHES:
+                self._watches.popitem(last=False)
+        self._watches.move_to_end(stops)
         return self._watches[stops]
 
     def text(self, tokens: list[int], watch: StopWatch | None) -> str:

@@ -2,8 +2,8 @@
 
 The thread owns model, slots and adapters and is the only one to touch them; callers talk to it
 through a queue. If it dies, everything that waits gets an EngineError at once, and so does every
-later call; a model that cannot be loaded is a UsageError. Adapters are PEFT LoRA folders. Runs on
-CPU, and on CUDA by the same code; one device.
+later call, and `health` asks for a new process; a model that cannot be loaded is a UsageError.
+Adapters are PEFT LoRA folders. Runs on CPU, and on CUDA by the same code; one device.
 
 Not covered: more than one device, quantised weights, speculative decoding. Logits are computed for
 all slots every step, so a large vocabulary on a CPU is slow.
@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import torch
 
 from automem.engine.decode import Decoder, Job
+from automem.engine.health import Health
 from automem.engine.invariance import check_invariance
 from automem.engine.protocol import Capabilities, Completion, GenerateRequest
 from automem.engine.slot_model import SlotModel
@@ -151,6 +152,9 @@ class TransformersEngine:
         self._inbox: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._death: AutoMemError | None = None
+        self._is_lost = False
+        """The thread died of what another process may be spared."""
+        self._decoder: Decoder | None = None
         self._thread = threading.Thread(target=self._live, name=f"engine {model}", daemon=True)
         self._thread.start()
 
@@ -171,6 +175,17 @@ class TransformersEngine:
 
         answer: Capabilities = await self._call(describe)
         return answer
+
+    async def health(self) -> Health:
+        """From beside the thread, which may be in the middle of a pass."""
+        if self._death is not None:
+            return Health(problem=str(self._death), needs_new_process=self._is_lost)
+        if self._decoder is None:
+            return Health(
+                problem=f"the model {self._name!r} is being loaded", waiting=self._inbox.qsize()
+            )
+        waiting, running = self._decoder.load
+        return Health(waiting=waiting + self._inbox.qsize(), running=running)
 
     async def generate(self, request: GenerateRequest) -> Completion:
         """One completion of `prompt_ids`; `max_tokens` is cut to the room in the context."""
@@ -233,19 +248,19 @@ class TransformersEngine:
     # In the thread
 
     def _live(self) -> None:
-        decoder: Decoder | None = None
         death: AutoMemError = EngineError(f"the engine of {self._name!r} is closed")
         try:
             torch.set_num_threads(self._threads)
-            model, decoder = self._load()
-            self._serve(decoder, model)
+            model, self._decoder = self._load()
+            self._serve(self._decoder, model)
         except UsageError as error:
             death = error
         except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
             death = EngineError(f"the engine of {self._name!r} died: {error!r}")
             death.__cause__ = error
+            self._is_lost = True
         finally:
-            self._die(death, decoder)
+            self._die(death)
 
     def _load(self) -> tuple[SlotModel, Decoder]:
         model = SlotModel(
@@ -277,10 +292,10 @@ class TransformersEngine:
             if not decoder.is_idle:
                 decoder.tick()
 
-    def _die(self, death: AutoMemError, decoder: Decoder | None) -> None:
+    def _die(self, death: AutoMemError) -> None:
         with self._lock:
             self._death = death
-        for job in decoder.jobs() if decoder else ():
+        for job in self._decoder.jobs() if self._decoder else ():
             job.deliver(death)
         while not self._inbox.empty():
             work = self._inbox.get()

@@ -3,7 +3,8 @@
 Promise: a completion carries the very tokens that were sampled and their log-probabilities under
 the distribution that was sampled from; a call that is cancelled or late is aborted; `close` lets
 what runs finish. Where vLLM's processes die, they are replaced, and each call they took along is
-made once more: a call had told nobody anything, so no turn is lost or doubled. Adapters are read
+made once more: a call had told nobody anything, so no turn is lost or doubled. Where they die too
+often, `health` asks for a new process. Adapters are read
 when first called and leave memory when others need the room; the base is never changed.
 
 Same seed, same draw: but in other company, logits differ in their last bits, and with them, now and
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from automem.engine.health import Health
 from automem.engine.protocol import Capabilities, Completion, GenerateRequest
 from automem.engine.streaming import Piece
 from automem.engine.vllm_adapters import check_adapter, linear_shapes
@@ -36,6 +38,8 @@ from automem.engine.vllm_core import Core, settings_from, start_core
 from automem.errors import EngineError, EngineRequestError, UsageError
 
 T = TypeVar("T")
+_RESTARTS_S = 3600.0
+"""`VllmSettings.restarts` are counted over the last hour."""
 
 
 class _CoreDied(EngineError):
@@ -61,7 +65,8 @@ class VllmEngine:
         self._settings = settings_from(model, options)
         self._starter = ThreadPoolExecutor(1, thread_name_prefix=f"vllm {model}")
         self._core: Future[Core] = self._starter.submit(start_core, self._settings)
-        self._restarts_left = self._settings.restarts
+        self._restarts: list[float] = []
+        """When, on the clock of `time.monotonic`."""
         self._adapters: dict[str, _Adapter] = {}
         self._numbers = 0
         self._shapes: dict[str, tuple[int, int]] = {}
@@ -83,6 +88,28 @@ class VllmEngine:
             tokenizer=self._settings.model,
             context_tokens=core.context_tokens,
         )
+
+    async def health(self) -> Health:
+        """Replaces what died, as a call would. vLLM tells only what is under way; how much of that
+        runs is reckoned from `max_batch`, and may be less where the cache is full."""
+        starting = self._core
+        under_way = len(self._calls)
+        if self._is_closed:
+            return Health(problem=self._closed())
+        if not starting.done():
+            return Health(problem="vLLM is starting", waiting=under_way)
+        failure = starting.exception()
+        if isinstance(failure, UsageError):
+            return Health(problem=str(failure))
+        core = None if failure else starting.result()
+        if core is not None and not core.is_dead:
+            running = min(under_way, self._settings.max_batch)
+            return Health(waiting=under_way - running, running=running)
+        try:
+            self._replace(starting, core, failure or _died())
+        except EngineError as error:
+            return Health(problem=str(error), needs_new_process=True)
+        return Health(problem=f"{failure or _died()}; it is started again", waiting=under_way)
 
     async def generate(self, request: GenerateRequest) -> Completion:
         """One completion of `prompt_ids`; `max_tokens` is cut to the room in the context."""
@@ -227,7 +254,7 @@ class VllmEngine:
     async def _counted(self) -> AsyncIterator[None]:
         """Whatever runs inside is awaited by `close`."""
         if self._is_closed:
-            raise EngineError(f"the engine of {self._settings.model!r} is closed")
+            raise EngineError(self._closed())
         done = asyncio.get_running_loop().create_future()
         self._calls.add(done)
         try:
@@ -235,6 +262,9 @@ class VllmEngine:
         finally:
             self._calls.discard(done)
             done.set_result(None)
+
+    def _closed(self) -> str:
+        return f"the engine of {self._settings.model!r} is closed"
 
     async def _twice(self, call: Callable[[Core], Awaitable[T]]) -> T:
         """The call's answer; where vLLM dies under it, that of the same call to the next one."""
@@ -258,16 +288,18 @@ class VllmEngine:
                 return core
             self._replace(starting, core, _died())
 
-    def _replace(self, failed: "Future[Core]", core: Core | None, error: EngineError) -> None:
+    def _replace(self, failed: "Future[Core]", core: Core | None, error: BaseException) -> None:
         """Start another, once for all who found the same one dead."""
         if self._core is not failed or self._is_closed:
             return
-        if self._restarts_left == 0:
+        now = time.monotonic()
+        self._restarts = [at for at in self._restarts if now - at < _RESTARTS_S]
+        if len(self._restarts) >= self._settings.restarts:
             raise EngineError(
-                f"{error}; it was restarted {self._settings.restarts} times already: see its log "
-                "(VLLM_LOGGING_LEVEL=INFO), then raise engine.target.restarts"
+                f"{error}; it was restarted {self._settings.restarts} times already within an "
+                "hour: see its log (VLLM_LOGGING_LEVEL=INFO), then raise engine.target.restarts"
             ) from error
-        self._restarts_left -= 1
+        self._restarts.append(now)
         self._core = self._starter.submit(self._start_again, core)
 
     def _start_again(self, core: Core | None) -> Core:

@@ -12,9 +12,6 @@ from automem.engine.stops import Endings, cut_at_stop
 from automem.engine.vllm_core import Core
 from automem.errors import EngineRequestError
 
-_GREEDY_BELOW = 1e-5
-"""vLLM takes lower temperatures for 0."""
-
 
 def check_request(request: GenerateRequest, core: Core, is_scored: bool = False) -> int:
     """How many tokens may be generated; EngineRequestError where vLLM can never answer."""
@@ -34,8 +31,7 @@ def check_request(request: GenerateRequest, core: Core, is_scored: bool = False)
             f"the prompt has {len(prompt)} tokens and leaves no room in a context of "
             f"{core.context_tokens}: shorten it, or raise engine.target.context_tokens"
         )
-    if request.sampling.max_tokens < 1:
-        raise EngineRequestError("sampling.max_tokens must be at least 1")
+    request.sampling.check()
     return min(request.sampling.max_tokens, room)
 
 
@@ -48,7 +44,8 @@ def sampling_params(
     sampling = request.sampling
     stops = [stop for stop in sampling.stop if stop]
     return SamplingParams(
-        temperature=sampling.temperature,
+        # vLLM would raise one just above 0 to 0.01 and sample.
+        temperature=0.0 if sampling.is_greedy else sampling.temperature,
         top_p=sampling.top_p,
         max_tokens=max_tokens,
         seed=request.seed,
@@ -70,7 +67,7 @@ def completion_of(output: Any, request: GenerateRequest, endings: Endings) -> Co
     """From vLLM's `RequestOutput`."""
     said = output.outputs[0]
     tokens = [int(token) for token in said.token_ids]
-    if request.sampling.temperature < _GREEDY_BELOW:
+    if request.sampling.is_greedy:
         logprobs = [0.0] * len(tokens)  # one point is the whole distribution
     else:
         logprobs = [

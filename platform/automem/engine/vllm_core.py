@@ -76,7 +76,8 @@ class VllmSettings:
     threads: int | None = None
     """Of torch, on processors; None: half the cores, since a shared core makes a second slow."""
     restarts: int = 3
-    """How often processes of vLLM that died are replaced."""
+    """How often within an hour processes of vLLM that died are replaced; then a new process of ours
+    is asked for."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of vLLM's `AsyncEngineArgs`; they win."""
 

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from automem.engine.actor import start_engine
+from automem.engine.actor import RemoteEngine, start_engine
+from automem.engine.health import Health, health_of
+from automem.engine.host import EngineHost
 from automem.engine.protocol import GenerateRequest, Message
 from automem.errors import EngineError, EngineRequestError, UsageError
 
@@ -132,6 +134,77 @@ async def test_the_actors_death_fails_what_waits_and_later_calls_reach_the_new_o
         except EngineError:
             await asyncio.sleep(0.1)
     assert int(answer.text.split()[1]) != process
+
+
+async def well(engine) -> None:
+    """Returns once it can answer."""
+    async with asyncio.timeout(60):
+        while (await health_of(engine)).problem:  # noqa: ASYNC110  it is elsewhere
+            await asyncio.sleep(0.05)
+
+
+async def test_an_actor_that_was_replaced_while_nobody_called_answers_the_first_call(start):
+    engine = start()
+    process = int((await engine.generate(request("hi"))).text.split()[1])
+    os.kill(process, signal.SIGKILL)
+    await asyncio.sleep(0.5)  # Ray has noticed
+    await well(engine)
+    assert int((await engine.generate(request("hi"))).text.split()[1]) != process
+
+
+async def test_it_is_replaced_however_often_it_dies(start):
+    engine = start()
+    for _ in range(5):
+        await well(engine)
+        os.kill(int((await engine.generate(request("hi"))).text.split()[1]), signal.SIGKILL)
+        await asyncio.sleep(0.5)
+    await well(engine)
+    assert (await engine.generate(request("hi"))).text
+
+
+class Relayed:
+    """An actor whose process is replaced between two messages of one call."""
+
+    def __init__(self, *hosts: EngineHost) -> None:
+        self._hosts = list(hosts)
+
+    def __getattr__(self, method: str) -> SimpleNamespace:
+        def remote(*arguments):
+            host = self._hosts[0]
+            if method == "submit" and len(self._hosts) > 1:
+                del self._hosts[0]
+            return asyncio.ensure_future(getattr(host, method)(*arguments))
+
+        return SimpleNamespace(remote=remote)
+
+
+async def test_a_call_taken_by_an_actor_that_died_before_any_news_fails_at_once():
+    hosts = [EngineHost({"_target_": "odd_engines.WatchedEngine"}, []) for _ in range(2)]
+    engine = RemoteEngine(Relayed(*hosts))
+    async with asyncio.timeout(5):
+        with pytest.raises(EngineError, match="was replaced"):
+            await engine.generate(request("wait"))
+        assert (await engine.generate(request("hi"))).text
+
+
+async def test_an_engine_that_is_lost_is_replaced_after_it_said_why(start):
+    engine = start("odd_engines.FragileEngine")
+    await engine.capabilities()
+    assert await health_of(engine) == Health()
+    process = int((await engine.generate(request("hi"))).text.split()[1])
+    for _ in range(2):
+        with pytest.raises(EngineError, match="it is lost"):
+            await engine.generate(request("lose"))
+    with pytest.raises(EngineError, match="it is lost"):
+        await engine.capabilities()
+    health = await health_of(engine)
+    assert health.problem == "it is lost"
+    assert not health.needs_new_process  # it is not the process of him who asks
+    async with asyncio.timeout(60):
+        while (await health_of(engine)).problem == "it is lost":  # noqa: ASYNC110  it is elsewhere
+            await asyncio.sleep(0.05)
+    await well(engine)
+    assert int((await engine.generate(request("hi"))).text.split()[1]) != process
 
 
 async def test_an_actor_that_was_shut_down_is_an_engine_error(start):

@@ -5,6 +5,8 @@ import time
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from automem.engine.decode import Decoder, run_all
@@ -62,6 +64,71 @@ def test_greedy_completions_equal_the_models_own_generate(decoder, reference, ma
             )[0].tolist()
         assert list(completion.token_ids) == whole[len(request.prompt_ids) :]
         assert completion.finish_reason == ("stop" if completion.token_ids[-1] == 2 else "length")
+
+
+@pytest.fixture(scope="module")
+def lasting_decoder(tiny_model):
+    return Decoder(slot_model(tiny_model), BATCH, batch_invariant=False, prefill_tokens=128)
+
+
+@given(
+    st.floats(min_value=0, allow_infinity=False),
+    st.floats(min_value=0, exclude_min=True, allow_nan=False),
+)
+@example(1e-46, 1.0)
+@example(1e-40, 1.0)
+@example(1e39, 0.5)
+@example(1.0, 1e-46)
+@example(1.0, 1e39)
+@settings(max_examples=60, deadline=None)
+def test_every_temperature_and_top_p_that_is_allowed_is_sampled_from(
+    lasting_decoder, make_request, temperature, top_p
+):
+    odd = make_request(1, temperature=temperature, top_p=top_p, max_tokens=3)
+    plain = make_request(2, temperature=0.0, max_tokens=3)
+    answer, beside = run_all(lasting_decoder, [odd, plain])
+    assert all(logprob <= 0 for logprob in answer.logprobs)
+    assert len(beside.token_ids) == len(beside.logprobs)
+
+
+def test_a_temperature_just_above_zero_is_greedy(decoder, make_request):
+    colds = [0.0, 1e-46, 1e-40, 9e-6]
+    answers = run_all(decoder, [make_request(1, temperature=cold) for cold in colds])
+    assert len({(answer.token_ids, answer.logprobs) for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [{"temperature": t} for t in (-1.0, math.nan, math.inf)]
+    + [{"top_p": p} for p in (0.0, -1.0, math.nan)]
+    + [{"max_tokens": 0}],
+)
+def test_what_nothing_can_be_sampled_from_is_refused(decoder, make_request, sampling):
+    with pytest.raises(EngineRequestError, match=r"sampling\."):
+        run_all(decoder, [make_request(1, **sampling)])
+    assert decoder.is_idle
+
+
+def test_a_model_that_gives_no_numbers_gives_no_completion(tiny_model, make_request):
+    model = slot_model(tiny_model)
+    decoder = Decoder(model, BATCH, batch_invariant=False, prefill_tokens=128)
+    step = model.step
+    model.step = lambda *arguments: step(*arguments).fill_(math.nan)
+    with pytest.raises(EngineError, match="no numbers"):
+        run_all(decoder, [make_request(1)])
+    model.step = step
+    assert run_all(decoder, [make_request(1)])[0].text
+
+
+def test_the_load_is_what_waits_and_what_has_a_slot(decoder, make_request):
+    for number in range(BATCH + 3):
+        decoder.admit(make_request(number, max_tokens=20), time.monotonic() + 60, lambda _: None)
+    assert decoder.load == (BATCH + 3, 0)
+    decoder.tick()
+    assert decoder.load == (3, BATCH)
+    while not decoder.is_idle:
+        decoder.tick()
+    assert decoder.load == (0, 0)
 
 
 def test_logprobs_are_those_of_the_sampling_distribution(decoder, reference, make_request):

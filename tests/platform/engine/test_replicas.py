@@ -11,6 +11,7 @@ import ray
 from ray.util import placement_group_table
 
 from automem.engine.actor import RemoteEngine
+from automem.engine.health import health_of
 from automem.engine.protocol import GenerateRequest, Message
 from automem.engine.replicas import ReplicatedEngine, start_replicas
 from automem.errors import EngineError, EngineRequestError, UsageError
@@ -84,6 +85,19 @@ async def test_a_replica_that_came_back_is_asked_again(engine):
         while (now := await process(engine, "e-1")) == other:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert now != home
+
+
+async def test_it_is_well_as_long_as_one_of_them_is(engine):
+    await engine.capabilities()
+    home = await process(engine, "e-1")
+    os.kill(home, signal.SIGKILL)
+    assert not (await health_of(engine)).problem
+    for replica in engine._replicas:
+        replica.shutdown()
+    async with asyncio.timeout(60):
+        while not (await health_of(engine)).problem:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert not (await health_of(engine)).needs_new_process
 
 
 async def pid_of(replica) -> int:

@@ -63,6 +63,21 @@ def test_impossible_tokens_are_never_drawn_even_at_the_ends():
     assert tokens.tolist() == [1, 2]
 
 
+def test_the_likeliest_token_stays_however_small_top_p_is():
+    tokens, logprobs = draw(torch.tensor([[0.0, 2.0, 1.0]]).expand(2, 3), [0.0, 0.999], top_p=1e-46)
+    assert tokens.tolist() == [1, 1]
+    assert logprobs.tolist() == [0.0, 0.0]
+
+
+def test_logits_that_are_no_numbers_are_told_by_the_log_probability_and_harm_no_other_row():
+    logits = torch.tensor([[0.0, torch.nan, 1.0], [0.0, 2.0, 1.0]])
+    for top_p in (None, 0.5):
+        tokens, logprobs = draw(logits, [0.5, 0.5], top_p=top_p)
+        assert 0 <= tokens[0] < 3
+        assert logprobs.isnan().tolist() == [True, False]
+        assert tokens[1] == 1
+
+
 def test_a_row_does_not_depend_on_the_other_rows():
     torch.manual_seed(0)
     logits = torch.randn(64, 500)

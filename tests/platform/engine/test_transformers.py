@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import threading
 
 import pytest
 
+from automem.engine.health import Health
 from automem.engine.protocol import Capabilities
 from automem.engine.transformers import TransformersEngine
 from automem.errors import EngineError, EngineRequestError, UsageError
@@ -100,6 +102,33 @@ async def test_the_death_of_its_thread_fails_every_call_at_once(tiny_model, make
         assert "out of memory" in str(answers[0])
         with pytest.raises(EngineError, match="out of memory"):
             await engine.generate(make_request(4))
+        health = await engine.health()
+        assert "out of memory" in health.problem
+        assert health.needs_new_process
+
+
+async def test_its_health_tells_how_much_it_has_to_do(tiny_model, make_request):
+    async with running(tiny_model, max_batch=2) as engine:
+        assert "is being loaded" in (await engine.health()).problem
+        await engine.capabilities()
+        assert await engine.health() == Health()
+        go_on = threading.Event()
+
+        def pause(decoder, _) -> None:
+            tick = decoder.tick
+            decoder.tick = lambda: (tick(), go_on.wait())
+
+        await engine._call(pause)
+        calls = [asyncio.create_task(engine.generate(make_request(n))) for n in range(5)]
+        async with asyncio.timeout(30):
+            while (await engine.health()).running < 2:  # noqa: ASYNC110  it is the thread's to say
+                await asyncio.sleep(0.001)
+        assert await engine.health() == Health(waiting=3, running=2)
+        go_on.set()
+        await asyncio.gather(*calls)
+        assert await engine.health() == Health()
+    assert "is closed" in (await engine.health()).problem
+    assert not (await engine.health()).needs_new_process
 
 
 async def test_close_finishes_what_runs(tiny_model, make_request):
@@ -116,6 +145,9 @@ async def test_a_model_that_cannot_be_loaded_is_explained(tmp_path):
     async with running(str(tmp_path)) as engine:
         with pytest.raises(UsageError, match="no tokenizer can be loaded"):
             await engine.capabilities()
+        health = await engine.health()
+        assert "no tokenizer can be loaded" in health.problem
+        assert not health.needs_new_process  # another one could not load it either
 
 
 def test_bad_settings_are_refused(tiny_model):

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import socket
+import time
 
 import msgspec
 import pytest
@@ -373,7 +374,7 @@ async def test_calls_outlive_vllms_processes_once_each(engine, reference, ask):
 
 
 async def test_an_engine_that_keeps_dying_says_so(engine, ask, monkeypatch):
-    monkeypatch.setattr(engine, "_restarts_left", 0)
+    monkeypatch.setattr(engine, "_restarts", [time.monotonic()] * 3)
     kill(engine.processes)
     with pytest.raises(EngineError, match="restarted 3 times already"):
         await engine.generate(ask(1, deadline_s=100))
