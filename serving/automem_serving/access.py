@@ -35,6 +35,10 @@ class TokenRecord(msgspec.Struct, frozen=True):
     scopes: tuple[str, ...]
     created: float
     is_revoked: bool = False
+    revoked: float = 0.0
+    """When; 0 while it is worth something."""
+    by: str = ""
+    """Who wrote this line: who made the token, or who revoked it."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -60,7 +64,7 @@ class Tokens:
         self._stamp: tuple[int, int, int] | None = None
         self._by_digest: dict[str, TokenRecord] = {}
 
-    def issue(self, tenant: str, scopes: tuple[str, ...]) -> tuple[str, TokenRecord]:
+    def issue(self, tenant: str, scopes: tuple[str, ...], by: str = "") -> tuple[str, TokenRecord]:
         """A new token (shown once, kept nowhere) and its record."""
         if not is_tenant(tenant):
             raise UsageError(
@@ -74,14 +78,14 @@ class Tokens:
             )
         token = _PREFIX + secrets.token_urlsafe(32)
         record = TokenRecord(
-            secrets.token_hex(4), _digest(token), tenant, tuple(scopes), time.time()
+            secrets.token_hex(4), _digest(token), tenant, tuple(scopes), time.time(), by=by
         )
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._records.append(record)
         self._path.chmod(0o600)
         return token, record
 
-    def revoke(self, token_id: str) -> TokenRecord:
+    def revoke(self, token_id: str, by: str = "") -> TokenRecord:
         """Make a token worthless. UsageError where there is none of this id."""
 
         def mark(known: list[TokenRecord]) -> TokenRecord:
@@ -90,7 +94,9 @@ class Tokens:
                 raise UsageError(f"no token has the id {token_id!r}; `automem token` lists them")
             if newest[token_id].is_revoked:
                 return newest[token_id]
-            return msgspec.structs.replace(newest[token_id], is_revoked=True)
+            return msgspec.structs.replace(
+                newest[token_id], is_revoked=True, revoked=time.time(), by=by
+            )
 
         return self._records.append_after(mark)
 

@@ -73,10 +73,14 @@ def build_app(context: Context) -> FastAPI:
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
-    problem = as_api_error(error)
+    request_id = getattr(request.state, "request_id", "")
+    problem = as_api_error(error, request_id)
     if problem.status >= 500:
-        _log.error("%s %s: %r", request.method, request.url.path, error, exc_info=error)
-    return problem.response()
+        where = f"request {request_id}: {request.method} {request.url.path}"
+        _log.error("%s: %r", where, error, exc_info=error)
+    response = problem.response()
+    response.headers["x-request-id"] = request_id  # a 500 is answered outside the gate
+    return response
 
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:

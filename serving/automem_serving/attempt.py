@@ -79,6 +79,7 @@ class Attempt:
         lease: leases.Lease,
         recovered: Recovered,
         observed: list[Observed],
+        fsync: bool,
     ) -> None:
         self.directory = directory
         self.started = started
@@ -91,6 +92,7 @@ class Attempt:
         self.last_action = actions[-1] if actions else ""
         self.pending = observed[-1] if len(observed) > len(actions) else None
         """What the caller sent for the act that was begun and not finished."""
+        self._fsync = fsync
         self._journal: Journal | None = None
         self._sandbox: Sandbox | None = None
 
@@ -103,13 +105,13 @@ class Attempt:
         lease = leases.acquire(directory, max(journal_epochs(directory), default=0))
         recovered = await asyncio.to_thread(recover, directory)
         observed = await asyncio.to_thread(observed_steps, directory)
-        attempt = cls(directory, recovered.started or started, lease, recovered, observed)
+        attempt = cls(directory, recovered.started or started, lease, recovered, observed, fsync)
         try:
             if attempt.is_over:
                 files = recovered.history.files if recovered.history else {}
                 await attempt._finish(files)
             else:
-                await attempt._begin(recovered, parts, fsync)
+                await attempt._begin(recovered, parts)
         except BaseException:
             attempt.close()
             raise
@@ -182,9 +184,9 @@ class Attempt:
         if self._journal is not None:
             self._journal.close()
 
-    async def _begin(self, recovered: Recovered, parts: Parts, fsync: bool) -> None:
+    async def _begin(self, recovered: Recovered, parts: Parts) -> None:
         self._journal = Journal(
-            self.directory, self.lease, recovered.head, recovered.known, fsync=fsync
+            self.directory, self.lease, recovered.head, recovered.known, fsync=self._fsync
         )
         self._recorder = ActRecorder(self._journal)
         history = recovered.history
@@ -194,7 +196,7 @@ class Attempt:
             self._recorder.events.extend(history.pending)
         drop_older_memories(self.directory, self.lease.epoch)
         path = memory_path(self.directory, self.lease.epoch)
-        self._sandbox = Sandbox.open(path, parts.quota, fsync)
+        self._sandbox = Sandbox.open(path, parts.quota, self._fsync)
         self._sandbox.rebuild(history.files if history is not None else {})
         self._session = build_session(parts, self.started, self._sandbox, self._recorder, history)
         if recovered.player_failure is not None:  # a death came before its `Ended`
@@ -223,7 +225,9 @@ class Attempt:
     async def _finish(self, files: dict[str, str] | None) -> None:
         """Tables, memory and the done mark, as every finished episode has them."""
         tables = self.directory.parents[1] / "tables"
-        await asyncio.to_thread(finish_episode, self.directory, tables, self.lease, files)
+        await asyncio.to_thread(
+            finish_episode, self.directory, tables, self.lease, files, self._fsync
+        )
 
 
 def recorded_tool_answer(directory: Path, key: str, command: dict[str, Any]) -> ToolAnswer | None:

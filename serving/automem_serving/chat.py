@@ -6,6 +6,7 @@ what it came to. Streams are server-sent events: text as it is sampled where the
 """
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -24,6 +25,7 @@ from automem_serving.schemas import ChatMessage, ChatRequest
 from automem_serving.settings import Limits
 
 _KEEP_ALIVE_S = 10.0
+_log = logging.getLogger("automem.serving")
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -54,13 +56,20 @@ class Chat:
         return target, GenerateRequest(
             id=f"chatcmpl-{number}",
             messages=messages,
-            prompt_ids=tuple(self._renderer.start(messages)) if self._renderer else None,
+            prompt_ids=self._prompt_ids(messages),
             sampling=sampling,
             seed=secrets.randbits(63) if body.seed is None else body.seed & (2**63 - 1),
             adapter=target.adapter,
             cache_salt=f"{tenant}/{target.version}",
             deadline_s=self._call_s,
         )
+
+    def _prompt_ids(self, messages: tuple[Message, ...]) -> tuple[int, ...] | None:
+        """What a token engine reads; EngineRequestError where the model's template takes no such
+        conversation."""
+        if self._renderer is None:
+            return None
+        return tuple(self._renderer.start(messages))
 
     async def complete(self, target: Target, request: GenerateRequest) -> dict[str, Any]:
         """The whole answer."""
@@ -102,7 +111,7 @@ class Chat:
             if completion is None:
                 raise EngineError("the stream ended without a completion")
         except Exception as error:  # noqa: BLE001  the status is sent: it has to be said in words
-            yield _event(_failure(error)), None
+            yield _event(_failure(error, request.id)), None
             return
         if rest := text.finish(_said(completion, request)):
             yield chunk({"content": rest}), None
@@ -137,6 +146,11 @@ def _check_supported(body: ChatRequest) -> None:
         "n": body.n not in (None, 1),
         "logprobs": bool(body.logprobs),
         "tools": bool(body.tools),
+        "functions": bool(body.functions),
+        "response_format": (body.response_format or {}).get("type", "text") != "text",
+        "frequency_penalty": bool(body.frequency_penalty),
+        "presence_penalty": bool(body.presence_penalty),
+        "logit_bias": bool(body.logit_bias),
     }
     for name, is_asked in asked.items():
         if is_asked:
@@ -206,6 +220,8 @@ def _event(data: dict[str, Any]) -> str:
     return f"data: {msgspec.json.encode(data).decode()}\n\n"
 
 
-def _failure(error: Exception) -> dict[str, Any]:
-    problem = as_api_error(error)
+def _failure(error: Exception, request_id: str) -> dict[str, Any]:
+    problem = as_api_error(error, request_id)
+    if problem.status >= 500:
+        _log.error("stream %s: %r", request_id, error, exc_info=error)
     return error_body(problem.status, problem.code, str(problem))

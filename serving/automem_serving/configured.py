@@ -37,9 +37,15 @@ def served_spec(config: DictConfig, config_dir: Path | str | None = None) -> Ser
 
 
 def settings_from(config: DictConfig) -> Settings:
-    """The part `serving`, checked."""
+    """The part `serving`, checked. Its folders are absolute from here on: replicas work elsewhere,
+    where a relative one would be another."""
     settings: Settings = _convert(_plain(config.serving), Settings, "serving")
-    return settings.check()
+    folders = {name: _absolute(getattr(settings, name)) for name in ("dir", "registry")}
+    return msgspec.structs.replace(settings, **folders).check()
+
+
+def _absolute(folder: str) -> str:
+    return str(Path(folder).expanduser().resolve())
 
 
 def world_text(name: str, config_dir: Path | str | None = None) -> WorldText:

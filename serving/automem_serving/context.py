@@ -1,10 +1,12 @@
 """What the routes of one replica share, and how it comes up and goes down."""
 
 import asyncio
+import logging
 import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from automem.engine.health import Health, health_of
 from automem.engine.protocol import Engine
 from automem.registry import Registry
 from automem.trace.compact import warm_up
@@ -17,6 +19,7 @@ from automem_serving.settings import ServedSpec
 from automem_serving.store import EpisodeStore
 
 TOKENS_FILE = "tokens.jsonl"
+_log = logging.getLogger("automem.serving")
 
 
 class Context:
@@ -37,7 +40,9 @@ class Context:
         self.replica = secrets.token_hex(4)
         """Names this process in answers, so that one can see who answered."""
         self._watcher: asyncio.Task[None] | None = None
+        self._problem = ""
         self.is_ready = False
+        """Whether it has come up and is not going down."""
 
     async def start(self) -> None:
         """Ready when this returns: the model is loaded and the aliases are followed."""
@@ -46,6 +51,15 @@ class Context:
         await asyncio.to_thread(warm_up)
         self._watcher = asyncio.create_task(self.policies.watch())
         self.is_ready = True
+
+    async def health(self) -> Health:
+        """How the engine is. What is wrong with it is logged when that changes: it may name folders
+        of this machine, so nobody outside is told."""
+        found = await health_of(self.policies.engine)
+        if found.problem != self._problem:
+            _log.warning("engine: %s", found.problem or "it answers again")
+            self._problem = found.problem
+        return found
 
     async def stop(self) -> None:
         """Let acts under way finish, then free everything."""

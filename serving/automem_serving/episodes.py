@@ -21,6 +21,7 @@ import msgspec
 
 from automem.errors import EngineError, InfrastructureError, LeaseLostError, PlayerError
 from automem.rollout.finish import DONE_FILE
+from automem.rollout.parts import Parts
 from automem.rollout.recovery import recover
 from automem.trace.events import SCHEMA, EpisodeStarted
 from automem_serving.acts import Act, check_finishes, check_same, check_step, pending_act, under_way
@@ -107,11 +108,17 @@ class EpisodeService:
     # Making and removing
 
     async def create(self, tenant: str, wanted: NewEpisode, key: str) -> tuple[PinnedEpisode, bool]:
-        """Make an episode: (what was pinned, whether it is new)."""
+        """Make an episode: (what was pinned, whether it is new). One that is refused leaves nothing
+        behind; one that fails is only kept where a retry finds it again, by its key."""
         pinned = await self._pin(tenant, wanted, key)
         await self.stored.check(tenant)
-        limit = self._settings.limits.open_episodes
-        directory, is_new = await self.store.create(pinned, limit, self._settings.takeover_s)
+        await self._parts(pinned)
+        directory, is_new = await self.store.create(
+            pinned,
+            self._settings.limits.open_episodes,
+            self._settings.takeover_s,
+            self._settings.fsync,
+        )
         if is_new:
             try:
                 async with self._holding(directory) as held:
@@ -119,6 +126,10 @@ class EpisodeService:
             except PlayerError as error:
                 self.store.delete(directory)
                 raise ApiError(422, "scaffold_failed", str(error)) from error
+            except BaseException:
+                if not key:
+                    self.store.delete(directory)
+                raise
         return self.store.read(directory), is_new
 
     async def delete(self, tenant: str, episode: str) -> None:
@@ -251,9 +262,12 @@ class EpisodeService:
 
     async def _open(self, directory: Path) -> Attempt:
         pinned = self.store.read(directory)
-        version = self._policies.version(pinned.started.policy)
-        parts = await self._policies.parts(version, pinned.scaffold_folder, pinned.tenant)
+        parts = await self._parts(pinned)
         return await Attempt.open(directory, pinned.started, parts, self._settings.fsync)
+
+    async def _parts(self, pinned: PinnedEpisode) -> Parts:
+        version = self._policies.version(pinned.started.policy)
+        return await self._policies.parts(version, pinned.scaffold_folder, pinned.tenant)
 
     async def _next(
         self, tenant: str, held: _Held, attempt: Attempt, act: Act

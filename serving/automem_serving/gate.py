@@ -1,7 +1,8 @@
 """What every request passes first: its id, its host, the size and speed of its body, its time.
 
-Pure ASGI. The body is read whole before the application sees it, so that an oversized or a slow one
-costs nobody anything but a connection.
+The id is the caller's own (`x-request-id`) or a new one; the answer has it, and so has every line
+that the log has about the request. Pure ASGI. The body is read whole before the application sees
+it, so that an oversized or a slow one costs nobody anything but a connection.
 """
 
 import asyncio
@@ -38,6 +39,7 @@ class Gate:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
         status = 500
 

@@ -181,9 +181,16 @@ def memory_view(directory: Path, since: int | None = None) -> MemoryView:
                 files[edit.file] = text
         if isinstance(event, Committed):
             steps = event.step + 1
-            if event.step == since:
-                before, is_reached = dict(files), True
+        if since is not None and since == _answered(event):
+            before, is_reached = dict(files), True
     return MemoryView(before, files, steps, is_reached)
+
+
+def _answered(event: Event) -> int | None:
+    """The act that is answered with this event; None where it answers none."""
+    if isinstance(event, Committed):
+        return event.step
+    return event.steps if isinstance(event, Ended) else None
 
 
 def _edits_of(event: Event) -> Iterable[Edit]:

@@ -43,7 +43,16 @@ class Metrics:
             registry=registry,
         )
         self._loaded = Gauge(
-            "automem_episodes_loaded", "episodes open in this replica", registry=registry
+            "automem_episodes_loaded",
+            "episodes that this replica holds between acts; open ones may be in none",
+            registry=registry,
+        )
+        self._calls = Gauge(
+            "automem_engine_calls",
+            "model calls in the engine, those of other replicas with it included where they share "
+            "it: waiting for room, running",
+            ["state"],
+            registry=registry,
         )
         self._aliases = Gauge(
             "automem_alias_revision",
@@ -71,9 +80,19 @@ class Metrics:
         """An act was answered: `new` or `replayed`."""
         self._acts.labels(policy, kind).inc()
 
-    def page(self, loaded: int, aliases: dict[str, tuple[str, int]], problems: int) -> bytes:
-        """The page as Prometheus reads it. `aliases`: alias to (version, revision)."""
+    def page(
+        self,
+        loaded: int,
+        aliases: dict[str, tuple[str, int]],
+        problems: int,
+        waiting: int,
+        running: int,
+    ) -> bytes:
+        """The page as Prometheus reads it. `aliases`: alias to (version, revision); `waiting` and
+        `running`: calls in the engine."""
         self._loaded.set(loaded)
+        self._calls.labels("waiting").set(waiting)
+        self._calls.labels("running").set(running)
         self._behind.set(problems)
         self._aliases.clear()
         for alias, (version, revision) in aliases.items():

@@ -34,20 +34,26 @@ def operation_routes(context: Context) -> APIRouter:
 
     @router.get("/readyz", responses={503: {"description": "Not yet.", "model": dict[str, Any]}})
     async def readyz() -> Response:
-        """The model is loaded and `current` can be served."""
+        """The model is loaded, the engine can answer now and `current` can be served."""
+        status = "starting"
+        if context.is_ready:
+            status = "engine away" if (await context.health()).problem else "ready"
         body = {
-            "status": "ready" if context.is_ready else "starting",
+            "status": status,
             "model": policies.model,
             "aliases": {alias: move.version for alias, move in policies.active.items()},
             "behind": sorted(policies.problems),
         }
-        return JSONResponse(body, 200 if context.is_ready else 503)
+        return JSONResponse(body, 200 if status == "ready" else 503)
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus."""
         aliases = {name: (move.version, move.revision) for name, move in policies.active.items()}
-        page = context.metrics.page(context.episodes.loaded, aliases, len(policies.problems))
+        health = await context.health()
+        page = context.metrics.page(
+            context.episodes.loaded, aliases, len(policies.problems), health.waiting, health.running
+        )
         return Response(page, media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/v1/admin/aliases")

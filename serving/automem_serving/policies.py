@@ -17,7 +17,15 @@ import msgspec
 
 from automem.engine.protocol import Engine
 from automem.errors import AutoMemError, EngineRequestError, UsageError
-from automem.registry import CANARY, CURRENT, AliasMove, PolicyVersion, Registry, takes_canary
+from automem.registry import (
+    ALIASES,
+    CANARY,
+    CURRENT,
+    AliasMove,
+    PolicyVersion,
+    Registry,
+    takes_canary,
+)
 from automem.rollout.parts import Parts, build_parts
 from automem.rollout.spec import Deadlines, RoleSpec, RolloutSpec, WorldSpec
 from automem_serving.problems import ApiError, not_found
@@ -70,8 +78,9 @@ class Policies:
         """Follow the registry: load first, then switch."""
         aliases = await asyncio.to_thread(self.registry.aliases)
         self._versions = await asyncio.to_thread(self.registry.versions)
-        for alias in [alias for alias in self.active if alias not in aliases]:
-            del self.active[alias]
+        for alias in (alias for alias in ALIASES if alias not in aliases):
+            self.active.pop(alias, None)
+            self.problems.pop(alias, None)
         for alias, move in aliases.items():
             if self.active.get(alias) == move:
                 continue

@@ -59,8 +59,9 @@ def not_found(what: str) -> ApiError:
     return ApiError(404, "not_found", f"no such {what}")
 
 
-def as_api_error(error: Exception) -> ApiError:
-    """What an error is to a caller; what nobody foresaw is a 500 that says nothing of itself."""
+def as_api_error(error: Exception, request_id: str = "") -> ApiError:
+    """What an error is to a caller; what nobody foresaw is a 500 that says nothing of itself but
+    the id under which the log has it."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, AliasMovedError):
@@ -77,4 +78,7 @@ def as_api_error(error: Exception) -> ApiError:
             "where there was one",
             headers={"Retry-After": "1"},
         )
-    return ApiError(500, "internal_error", "this is a defect of the server; its log has the reason")
+    under = f" under {request_id}" if request_id else ""
+    return ApiError(
+        500, "internal_error", f"this is a defect of the server; its log has the reason{under}"
+    )

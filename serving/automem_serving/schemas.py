@@ -240,12 +240,13 @@ class StreamOptions(BaseModel):
 
 
 class ChatRequest(_Body):
-    """OpenAI's chat completion request, as far as an engine here can follow it."""
+    """OpenAI's chat completion request, as far as an engine here can follow it; what it cannot and
+    what would change the answer is named here too, to be refused."""
 
     model: str = Field(max_length=200)
     messages: list[ChatMessage] = Field(min_length=1, max_length=4096)
-    temperature: float | None = Field(None, ge=0.0, le=2.0)
-    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    temperature: float | None = Field(None, ge=0.0, le=2.0, allow_inf_nan=False)
+    top_p: float | None = Field(None, gt=0.0, le=1.0, allow_inf_nan=False)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     stop: str | list[str] | None = None
@@ -255,6 +256,11 @@ class ChatRequest(_Body):
     stream_options: StreamOptions | None = None
     logprobs: bool | None = False
     tools: list[dict[str, Any]] | None = None
+    functions: list[dict[str, Any]] | None = None
+    response_format: dict[str, Any] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, Any] | None = None
     user: str | None = None
 
 

@@ -73,7 +73,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     call_s: float = 120.0
     """One model call."""
     takeover_s: float = 15.0
-    """A replica that holds an episode and does nothing for so long (stopped) loses it."""
+    """A replica that holds an episode and gives no sign of life for so long (stopped) loses it."""
     loaded_episodes: int = 512
     """Episodes that a replica keeps open between acts; others are read from their journal again."""
     fsync: bool = False

@@ -21,6 +21,7 @@ import msgspec
 from automem.errors import StoreError
 from automem.rollout import lease as leases
 from automem.rollout.chain import journal_epochs
+from automem.rollout.durably import replace_file, sync
 from automem.rollout.finish import DONE_FILE
 from automem.trace.events import EpisodeStarted
 from automem_serving.exclusive import exclusive
@@ -80,13 +81,16 @@ class EpisodeStore:
         except msgspec.DecodeError as error:
             raise StoreError(f"{directory / SPEC_FILE} is damaged: {error}") from error
 
-    async def create(self, pinned: PinnedEpisode, limit: int, wait_s: float) -> tuple[Path, bool]:
+    async def create(
+        self, pinned: PinnedEpisode, limit: int, takeover_s: float, fsync: bool
+    ) -> tuple[Path, bool]:
         """Make its folder: (folder, whether it is new). 422 where the id exists with another
-        request, 429 where the tenant has `limit` unfinished episodes."""
+        request, 429 where the tenant has `limit` unfinished episodes. `takeover_s`: of the lock.
+        `fsync`: what was pinned is on the disk when this returns, with every name on its path."""
         episodes = self._episodes(pinned.tenant)
         episodes.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory = episodes / pinned.started.episode
-        async with exclusive(episodes.parent / "create.lock", wait_s):
+        async with exclusive(episodes.parent / "create.lock", takeover_s):
             if directory.is_dir():
                 return self._same(directory, pinned), False
             if len(self.open_ids(pinned.tenant)) >= limit:
@@ -96,8 +100,11 @@ class EpisodeStore:
                     f"{limit} episodes are open, as many as are allowed: finish or delete one",
                 )
             making = Path(tempfile.mkdtemp(dir=episodes.parent, prefix=".making-"))
-            (making / SPEC_FILE).write_bytes(msgspec.json.encode(pinned))
+            replace_file(making / SPEC_FILE, msgspec.json.encode(pinned), fsync)
             os.rename(making, directory)
+            if fsync:
+                for folder in (episodes, *episodes.parents[:4]):  # up to what names `serving.dir`
+                    sync(folder)
         return directory, True
 
     def ids(self, tenant: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Replicas to test with: a scripted player of Concentration behind the real application."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from support.served_policy import Server, make_served_spec, serving
 
 from automem.engine.scripted import ScriptedEngine
 from automem_envs.concentration.players import PerfectMemoryPlayer
+
+os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+"""Of Ray's 5 s a busy machine takes more: the proxy is then killed while it starts."""
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def overrides(folder: Path) -> list[str]:
         f"serving.registry={folder}/registry",
         "serving.replicas.num_cpus=0",
         "serving.replicas.autoscaling.max_replicas=1",
-        "+agent.hooks=off",
+        "agent.hooks=off",
         "engine.model=random",
         "engine.target.threads=1",
         "engine.target.context_tokens=2048",

@@ -1,5 +1,6 @@
 """The commands around a server, without one."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,12 @@ def test_a_token_is_shown_once_and_can_be_revoked(
     assert token not in listed
     assert main(["token", "--revoke", first.split()[1].strip(",")]) == 0
     assert tokens.caller(token) is None
+    [record] = tokens.all()
+    assert record.by
+    assert record.created < record.revoked <= time.time()
+    capsys.readouterr()
+    assert main(["token"]) == 0
+    assert f"by {record.by}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("choice", ["local", "shared"])
@@ -106,6 +113,20 @@ def test_the_shipped_settings_are_servable(choice: str) -> None:
     assert spec.settings.name == choice
     assert spec.worlds["concentration"].fallback_action == "flip next"
     assert set(spec.scaffolds) == {"embedded", "v0"}
+
+
+def test_folders_are_those_of_who_starts_the_server(elsewhere: Path) -> None:
+    settings = served_spec(compose("serve", ["worlds=[]"])).settings
+    assert settings.dir == str(elsewhere / "runs" / "serving")
+    assert settings.registry == str(elsewhere / "runs" / "registry")
+
+
+def test_guided_decoding_and_hooks_are_set_as_for_a_rollout() -> None:
+    overrides = ["worlds=[]", "agent.guided=true", "agent.hooks=unprotected"]
+    agent = served_spec(compose("serve", overrides)).agent
+    assert (agent["guided"], agent["hooks"]) == (True, "unprotected")
+    shipped = served_spec(compose("serve", ["worlds=[]"])).agent
+    assert (shipped["guided"], shipped["hooks"]) == (False, "isolated")
 
 
 def test_the_shared_settings_ask_for_tokens() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from pathlib import Path
 
-import httpx
 import pytest
 from support.served_policy import Server, Table, make_served_spec, play, serving
 
@@ -14,6 +13,7 @@ from automem.rollout.chain import read_events
 from automem.trace.events import Attempt, Committed, Observed
 from automem.trace.query import query
 from automem_envs.concentration.players import PerfectMemoryPlayer
+from automem_serving import exclusive as locks
 
 
 class Patient(ScriptedEngine):
@@ -226,14 +226,39 @@ async def test_two_replicas_take_turns_in_one_episode(tmp_path: Path) -> None:
         assert len(events_of(one, "local", episode, Committed)) == 6
 
 
+async def test_a_slow_act_is_waited_for_by_every_replica(tmp_path: Path) -> None:
+    slow, spec = Patient(), make_served_spec(tmp_path, takeover_s=0.1)
+    async with serving(spec, slow) as one, serving(spec, Patient()) as other:
+        episode = (await one.create(world="concentration"))["id"]
+        slow.gate.clear()
+        act = asyncio.create_task(one.act(episode, key="one", **Table().body()))
+        await slow.asked.wait()
+        view = {"command": "view", "path": "/memories"}
+        path = f"/v1/episodes/{episode}/tools/memory"
+        others = [
+            asyncio.create_task(other.client.post(path, json=view)),
+            asyncio.create_task(other.act(episode, key="one", **Table().body())),
+        ]
+        assert not (await asyncio.wait(others, timeout=0.6))[0]
+        slow.gate.set()
+        looked, again = await asyncio.gather(*others)
+        assert ((await act).status_code, looked.status_code) == (200, 200)
+        assert again.content == (await act).content
+        assert len(events_of(one, "local", episode, Attempt)) == 2
+
+
 async def test_a_replica_that_stalls_loses_the_episode_and_writes_nothing_more(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def no_sign(descriptor: int, every_s: float) -> None:
+        """As of a process that was stopped."""
+
     stalled, spec = Patient(), make_served_spec(tmp_path, takeover_s=0.1)
     async with serving(spec, stalled) as one, serving(spec, Patient()) as other:
         episode = (await one.create(world="concentration"))["id"]
         body = Table().body()
         stalled.gate.clear()
+        monkeypatch.setattr(locks, "_sign", no_sign)
         waiting = asyncio.create_task(one.act(episode, key="one", **body))
         await stalled.asked.wait()
         taken = await other.act(episode, key="one", **body)
@@ -244,17 +269,6 @@ async def test_a_replica_that_stalls_loses_the_episode_and_writes_nothing_more(
         assert (await one.act(episode, key="one", **body)).content == taken.content
         assert len(events_of(one, "local", episode, Committed)) == 1
         assert len(events_of(one, "local", episode, Attempt)) >= 3
-
-
-async def test_creating_with_the_same_key_makes_one_episode(server: Server) -> None:
-    async def create(**body: object) -> httpx.Response:
-        headers = {"Idempotency-Key": "create-1"}
-        return await server.client.post("/v1/episodes", json=body, headers=headers)
-
-    answers = await asyncio.gather(*(create(world="concentration") for _ in range(4)))
-    assert len({answer.json()["id"] for answer in answers}) == 1
-    refused = await create(world="concentration", max_steps=3)
-    assert refused.status_code == 422
 
 
 async def test_what_is_deleted_is_gone(server: Server, tmp_path: Path) -> None:
@@ -271,6 +285,17 @@ async def test_what_is_deleted_is_gone(server: Server, tmp_path: Path) -> None:
         assert answer.status_code == 404
     left = [path for path in (tmp_path / "served").rglob("*") if episode["id"] in path.name]
     assert left == []
+
+
+async def test_memory_since_the_last_act_is_known_as_since_any_other(server: Server) -> None:
+    episode = (await server.create(task="t", max_steps=1))["id"]
+    for number in range(2):
+        answer = await server.act(episode, f"{number}")
+    assert answer.json()["done"]
+    path = f"/v1/episodes/{episode}/diff"
+    answers = [await server.client.get(path, params={"since": since}) for since in (0, 1, 2)]
+    assert [answer.status_code for answer in answers] == [200, 200, 422]
+    assert answers[1].json()["files"] == []
 
 
 async def test_an_observation_that_fits_no_window_ends_the_episode(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ FIELDS = [
     "world", "task", "policy", "scaffold", "fallback_action", "max_steps", "observation", "outcome",
     "step", "model", "messages", "stop", "stream", "max_tokens", "seed", "version", "share", "info",
     "progression", "reward", "terminated", "role", "content", "expected_revision",
+    "temperature", "top_p", "response_format", "logit_bias",
 ]  # fmt: skip
 WORDS = ["current", "v1", "concentration", "embedded", "scripted", "user", "system", "", "\x00"]
 JSON = st.recursive(

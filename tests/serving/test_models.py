@@ -12,6 +12,7 @@ from support.served_policy import BASE_URL, Server, Table, make_served_spec, ser
 from support.small_adapter import save_adapter
 
 from automem.config import scaffold_path
+from automem.engine.render import load_tokenizer
 from automem.engine.transformers import TransformersEngine
 from automem.errors import UsageError
 from automem.registry import Registry
@@ -109,6 +110,10 @@ async def test_the_stop_text_is_left_out(small: Server) -> None:
         ({"model": ""}, openai.NotFoundError),
         ({"n": 2}, openai.BadRequestError),
         ({"tools": [{"type": "function"}]}, openai.BadRequestError),
+        ({"response_format": {"type": "json_object"}}, openai.BadRequestError),
+        ({"frequency_penalty": 0.5}, openai.BadRequestError),
+        ({"presence_penalty": -0.5}, openai.BadRequestError),
+        ({"logit_bias": {"7": 100}}, openai.BadRequestError),
         ({"messages": [{"role": "wizard", "content": "x"}]}, openai.BadRequestError),
         ({"messages": [{"role": "user", "content": "x" * 9000}]}, openai.BadRequestError),
         ({"messages": []}, openai.UnprocessableEntityError),
@@ -121,6 +126,50 @@ async def test_what_cannot_be_answered_is_refused_in_words(
     with pytest.raises(kind) as refused:
         await official(small).chat.completions.create(**hello(**change))
     assert refused.value.body["message"]
+
+
+async def test_what_clients_send_without_meaning_anything_is_taken(small: Server) -> None:
+    empty = {"response_format": {"type": "text"}, "frequency_penalty": 0, "logit_bias": {}}
+    answer = await official(small).chat.completions.create(**hello(**empty))
+    assert answer.choices[0].message.content
+
+
+@pytest.mark.parametrize(
+    "odd", [{"temperature": 1e-46}, {"temperature": 1e-40}, {"top_p": 1e-46}, {"top_p": 1e-8}]
+)
+async def test_no_value_that_is_allowed_ends_the_engine_for_the_others(
+    small: Server, odd: dict[str, float]
+) -> None:
+    said = await official(small).chat.completions.create(**hello(**odd))
+    greedy = await official(small).chat.completions.create(**hello(temperature=0))
+    assert said.choices[0].message.content == greedy.choices[0].message.content
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p"])
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+async def test_what_is_no_number_is_refused(small: Server, name: str, value: str) -> None:
+    raw = json.dumps(hello(**{name: 0.5})).replace("0.5", value)
+    headers = {"Content-Type": "application/json"}
+    answer = await small.client.post("/v1/chat/completions", content=raw, headers=headers)
+    assert answer.status_code == 422
+    assert name in answer.json()["error"]["message"]
+
+
+async def test_a_conversation_that_the_template_refuses_is_the_callers_mistake(
+    small: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = (
+        "{% if messages[0].role != 'user' %}{{ raise_exception('the user comes first') }}"
+        "{% endif %}"
+        "{{ messages[0].content }}"
+    )
+    monkeypatch.setattr(load_tokenizer("random"), "chat_template", refusing)
+    body = hello(messages=[{"role": "assistant", "content": "hello"}])
+    for more in ({}, {"stream": True}):
+        answer = await small.client.post("/v1/chat/completions", json=body | more)
+        assert answer.status_code == 400
+        assert "the user comes first" in answer.json()["error"]["message"]
+    assert (await small.client.post("/v1/chat/completions", json=hello())).status_code == 200
 
 
 async def test_a_stream_that_fails_says_so_in_the_stream(small: Server) -> None:
@@ -227,6 +276,18 @@ async def test_a_version_that_cannot_be_served_leaves_the_alias_where_it_was(
         assert (ready["aliases"]["current"], ready["behind"]) == ("v1", ["current"])
         answer = await official(small).chat.completions.create(**hello(model="current"))
         assert answer.model == "v1"
+
+
+async def test_a_canary_that_never_flew_leaves_no_problem_behind(small: Server) -> None:
+    registry, policies = small.context.registry, small.context.policies
+    registry.publish("another", scaffold_path("embedded"), name="another")
+    registry.promote("another", "canary", 0.5)
+    await policies.refresh()
+    assert (await small.client.get("/readyz")).json()["behind"] == ["canary"]
+    registry.rollback("canary")
+    await policies.refresh()
+    assert (await small.client.get("/readyz")).json()["behind"] == []
+    assert "automem_alias_problems 0.0" in (await small.client.get("/metrics")).text
 
 
 async def test_a_server_whose_current_policy_cannot_be_served_does_not_start(

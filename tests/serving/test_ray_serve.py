@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,22 @@ import openai
 import psutil
 import pytest
 import ray
+from support.drivers import wait_until
 from support.ports import free_port
+from support.served_load import AWAY, CUT, DONE, PROXY, Load
 from support.served_policy import make_served_spec
 from support.small_adapter import save_adapter
 
 from automem.cli import main
 from automem.config import scaffold_path
+from automem.engine.actor import start_engine
 from automem.registry import Registry
 from automem.rollout.chain import read_events
 from automem.rollout.ray_local import connected
 from automem.rollout.spec import EngineSpec
 from automem.trace.events import Attempt, Committed, Observed
-from automem_serving.deployment import serving
+from automem_serving.deployment import APPLICATION, application_of, serving
+from automem_serving.settings import ServedSpec
 
 pytestmark = pytest.mark.slow
 
@@ -36,8 +41,12 @@ TOKENS = 12
 class Running:
     """The server that all tests of this file share."""
 
-    def __init__(self, url: str, folder: Path, adapter: Path) -> None:
+    def __init__(
+        self, url: str, folder: Path, adapter: Path, spec: ServedSpec, engine: Any
+    ) -> None:
         self.url = url
+        self.spec = spec
+        self.engine = engine
         self.adapter = adapter
         self.registry = Registry(folder / "registry")
         self.episodes = folder / "served" / "tenants" / "local" / "episodes"
@@ -63,8 +72,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         engine=EngineSpec(target=target, placement="actor"),
         sampling={"temperature": 1.0, "max_tokens": TOKENS},
     )
-    with connected(), serving(spec) as url:
-        yield Running(url, folder, adapter)
+    with connected():
+        engine = start_engine(spec.engine)
+        with serving(spec, engine) as url:
+            yield Running(url, folder, adapter, spec, engine)
 
 
 def insist(call: Callable[[], httpx.Response], seconds: float = 120) -> httpx.Response:
@@ -142,41 +153,61 @@ def kill_engine() -> None:
     engine.kill()
 
 
-def test_killed_replicas_proxy_and_engine_lose_no_act_and_double_none(running: Running) -> None:
-    kills = {1: kill_replicas, 3: kill_proxy, 4: kill_engine}
+def roll_over(running: Running) -> None:
+    """A new version of the application takes the old one's place, replica by replica."""
+    from ray import serve
+
+    changed = msgspec.structs.replace(running.spec.settings, poll_s=0.21)
+    spec = msgspec.structs.replace(running.spec, settings=changed)
+    serve.run(application_of(spec, running.engine), name=APPLICATION, route_prefix="/")
+
+
+def replicas_of(running: Running) -> set[str]:
     with running.client() as client:
-        made = insist(lambda: client.post("/v1/episodes", json={"task": "t", "max_steps": 6}))
+        return {insist(lambda: client.get("/healthz")).json()["replica"] for _ in range(12)}
+
+
+@pytest.mark.timeout(900)  # of a busy machine; a minute of an idle one
+def test_eight_callers_lose_nothing_while_what_serves_them_is_killed_and_replaced(
+    running: Running,
+) -> None:
+    """What the calls under way saw: after a kill an error that asks for a retry, while replicas are
+    rolled over nothing; and no act is lost or done twice."""
+    before = replicas_of(running)
+    with Load(running.url, acting=5, completing=3) as load:
+        rolled = load.during("rolling over", lambda: roll_over(running))
+        assert set(rolled) == {DONE}
+        killed = {
+            "replicas": load.during("replicas killed", kill_replicas),
+            "proxy": load.during("proxy killed", kill_proxy),
+            "engine": load.during("engine killed", kill_engine),
+        }
+    assert not before & replicas_of(running)
+    assert set(load.seen["undisturbed"]) <= {DONE, CUT, AWAY, PROXY}  # echoes of the kills
+    for seen in killed.values():
+        assert seen[DONE]
+        assert seen.total() > seen[DONE]  # some were under way and cut short
+        assert set(seen) <= {DONE, CUT, AWAY, PROXY}
+    assert killed["proxy"][CUT]
+    assert killed["engine"][AWAY]
+    assert set(killed["engine"]) <= {DONE, AWAY}  # an engine's death cuts nobody off
+    for episode, acts in zip(load.episodes, load.acts, strict=True):
+        events = read_events(running.episodes / episode)
+        keys = [event.key for event in events if isinstance(event, Observed)]
+        assert keys == [f"key-{number}" for number in range(acts)]
+        steps = [event.step for event in events if isinstance(event, Committed)]
+        assert steps == list(range(acts))
+
+
+def test_a_replica_that_was_stopped_amid_an_act_and_wakes_up_does_no_harm(
+    running: Running,
+) -> None:
+    with running.client() as client, ThreadPoolExecutor(1) as other:
+        made = insist(lambda: client.post("/v1/episodes", json={"task": "t", "max_steps": 60}))
         episode = made.json()["id"]
-        answers = []
-        for number in range(7):
-            if number in kills:
-                kills[number]()
 
-            def act(number: int = number) -> httpx.Response:
-                return client.post(
-                    f"/v1/episodes/{episode}/act",
-                    json={"observation": f"observation {number}", "step": number},
-                    headers={"Idempotency-Key": f"key-{number}"},
-                )
-
-            answers.append(insist(act))
-            again = insist(act)
-            assert again.content == answers[-1].content
-        assert [answer.status_code for answer in answers] == [200] * 7
-        assert answers[-1].json()["stop"] == "cap"
-    events = read_events(running.episodes / episode)
-    keys = [event.key for event in events if isinstance(event, Observed)]
-    assert keys == [f"key-{number}" for number in range(7)]
-    assert [event.step for event in events if isinstance(event, Committed)] == list(range(6))
-
-
-def test_a_replica_that_was_stopped_and_wakes_up_does_no_harm(running: Running) -> None:
-    with running.client() as client:
-        made = insist(lambda: client.post("/v1/episodes", json={"task": "t", "max_steps": 6}))
-        episode = made.json()["id"]
-
-        def act(number: int) -> httpx.Response:
-            return insist(
+        def act(number: int) -> int:
+            answer = insist(
                 lambda: client.post(
                     f"/v1/episodes/{episode}/act",
                     json={"observation": f"observation {number}", "step": number},
@@ -184,21 +215,34 @@ def test_a_replica_that_was_stopped_and_wakes_up_does_no_harm(running: Running) 
                     timeout=2,
                 )
             )
+            return int(answer.json()["step"])
 
-        assert act(0).status_code == 200
-        attempts = [
-            one for one in read_events(running.episodes / episode) if isinstance(one, Attempt)
+        def events(kind: type) -> list[Any]:
+            return [one for one in read_events(running.episodes / episode) if isinstance(one, kind)]
+
+        number = 0
+        while True:  # until an act is caught before it is done
+            answer = other.submit(act, number)
+            wait_until(lambda number=number: len(events(Observed)) > number, "an act to begin")
+            owner = events(Attempt)[-1].pid
+            os.kill(owner, signal.SIGSTOP)
+            try:
+                is_amid = len(events(Committed)) == number
+                if is_amid:
+                    assert answer.result() == number
+                    assert act(number + 1) == number + 1
+                    assert events(Attempt)[-1].pid != owner
+            finally:
+                os.kill(owner, signal.SIGCONT)
+            if is_amid:
+                break
+            assert answer.result() == number
+            number += 1
+        assert [act(later) for later in range(number + 2, number + 5)] == [
+            *range(number + 2, number + 5)
         ]
-        owner = attempts[-1].pid
-        os.kill(owner, signal.SIGSTOP)
-        try:
-            assert [act(number).json()["step"] for number in (1, 2)] == [1, 2]
-        finally:
-            os.kill(owner, signal.SIGCONT)
-        assert [act(number).json()["step"] for number in (3, 4, 5, 6)] == [3, 4, 5, 6]
-    events = read_events(running.episodes / episode)
-    assert [event.step for event in events if isinstance(event, Committed)] == list(range(6))
-    assert len([event for event in events if isinstance(event, Observed)]) == 7
+    assert [event.step for event in events(Committed)] == list(range(number + 5))
+    assert len(events(Observed)) == number + 5
 
 
 def test_promote_and_rollback_reach_a_running_server(

@@ -12,11 +12,12 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import jinja2
 import msgspec
 
 from automem.engine.models import LOADING, resolve
 from automem.engine.protocol import Message
-from automem.errors import UsageError
+from automem.errors import EngineRequestError, UsageError
 
 _SENTINEL = "\x02automem-completion\x03"
 """Stands for a generated turn while its surroundings are rendered; no template or text holds it."""
@@ -119,14 +120,18 @@ class ChatRenderer:
         return list(ids)
 
     def _template(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(
+        try:
+            text = self._tokenizer.apply_chat_template(
                 [_as_dict(message) for message in messages],
                 tools=list(tools) or None,
                 tokenize=False,
                 add_generation_prompt=True,
             )
-        )
+        except jinja2.TemplateError as error:  # many take no system role, or roles out of turn
+            raise EngineRequestError(
+                f"the model's chat template refuses these messages: {error}"
+            ) from error
+        return str(text)
 
     def _after_completion(self, messages: Sequence[Message]) -> str:
         turns = (Message("user", "-"), Message("assistant", _SENTINEL), *messages)

@@ -90,8 +90,9 @@ class Journal:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._file = os.open(self._path, flags, 0o600)
-            if fsync:
-                sync(self._path.parent)
+            if fsync:  # the file's name, its folder's, and the episode's
+                for folder in (self._path.parent, directory, directory.parent):
+                    sync(folder)
         except OSError as error:
             raise StoreError(f"{self._path}: cannot be created: {error}") from error
         try:

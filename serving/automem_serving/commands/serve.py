@@ -2,6 +2,8 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from automem.commands.arguments import Parser
 
@@ -39,11 +41,9 @@ def main(argv: list[str]) -> int:
     from automem.rollout.ray_local import connected
     from automem_serving.deployment import serving
 
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
     print(f"starting {config.engine.name} and Ray Serve ...", flush=True)
-    with connected(), serving(spec) as url:
+    with connected(), _until_told() as told, serving(spec) as url:
+        told.is_ready = True
         print(f"serving: {url}   (page: {url}/docs, metrics: {url}/metrics)")
         if spec.settings.auth == "none":
             print(
@@ -52,6 +52,32 @@ def main(argv: list[str]) -> int:
         else:
             print("auth:    tokens; make one with `automem token TENANT`")
         print(f"next:    automem ask --url {url} 'hello'      Ctrl-C stops", flush=True)
-        stopped.wait()
+        told.to_stop.wait()
         print("stopping: acts under way are finished first", flush=True)
     return 0
+
+
+class _Told:
+    """Ctrl-C and SIGTERM: they break off what comes up, and end what is up in peace."""
+
+    def __init__(self) -> None:
+        self.to_stop = threading.Event()
+        self.is_ready = False
+
+    def __call__(self, *_: object) -> None:
+        is_first = not self.to_stop.is_set()
+        self.to_stop.set()
+        if is_first and not self.is_ready:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _until_told() -> Iterator[_Told]:
+    """To be entered when Ray is up, which takes SIGTERM for itself while it comes up."""
+    told = _Told()
+    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

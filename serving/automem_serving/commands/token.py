@@ -1,5 +1,7 @@
 """`automem token`: make, list and revoke the bearer tokens of a server."""
 
+import getpass
+import os
 import time
 from pathlib import Path
 
@@ -31,16 +33,28 @@ def main(argv: list[str]) -> int:
     if options.revoke and options.tenant:
         raise UsageError("either make a token for TENANT or --revoke one, not both")
     if options.revoke:
-        record = tokens.revoke(options.revoke)
+        record = tokens.revoke(options.revoke, _me())
         print(f"revoked: {record.id} of {record.tenant}")
         return 0
     if options.tenant:
-        token, record = tokens.issue(options.tenant, tuple(options.scopes.split(",")))
+        token, record = tokens.issue(options.tenant, tuple(options.scopes.split(",")), _me())
         print(f"id {record.id}, tenant {record.tenant}, scopes {', '.join(record.scopes)}")
         print(token)
         return 0
     for record in tokens.all():
-        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created))
-        state = "revoked" if record.is_revoked else ",".join(record.scopes)
-        print(f"{record.id}  {day}  {record.tenant:<20}{state}")
+        state = ",".join(record.scopes)
+        if record.is_revoked:
+            state = f"revoked {_day(record.revoked)} by {record.by}"
+        print(f"{record.id}  {_day(record.created)}  {record.tenant:<20}{state}")
     return 0
+
+
+def _day(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+
+
+def _me() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return f"uid {os.getuid()}"
