@@ -31,6 +31,13 @@ ACTIONS: tuple[str, ...] = tuple(_in_words(name) for name in GAME_ACTIONS)
 FALLBACK_ACTION = "Noop"
 ACHIEVEMENTS: tuple[str, ...] = tuple(constants.achievements)
 
+VOCABULARY: tuple[str, ...] = tuple(
+    name.replace("_", " ")
+    for names in (constants.materials, constants.items, ACHIEVEMENTS)
+    for name in names
+)
+"""The names in the data file."""
+
 _INDEX = {name.casefold(): number for number, name in enumerate(ACTIONS)}
 
 

@@ -15,6 +15,7 @@ from automem_envs.crafter.rules import (
     ACTIONS,
     FALLBACK_ACTION,
     PUBLISHED_MAX_STEPS,
+    VOCABULARY,
     action_number,
     instruction,
 )
@@ -39,6 +40,7 @@ class CrafterWorld(gymnasium.Env[str, str]):
         self.actions: tuple[str, ...] = ACTIONS
         self.fallback_action = FALLBACK_ACTION
         self.instruction = instruction()
+        self.vocabulary: tuple[str, ...] = VOCABULARY
         self.action_space = gymnasium.spaces.Text(200, charset=string.printable)
         self.observation_space = gymnasium.spaces.Text(4000, charset=string.printable)
         self._simulation: Simulation | None = None

@@ -69,6 +69,7 @@ class MiniHackWorld(gymnasium.Env[str, str]):
             raise UsageError(f"minihack: `task` is {ALL} or one of {', '.join(TASK_NAMES)}")
         require_minihack()
         from automem_envs.minihack import tasks
+        from automem_envs.nethack.glyphs import names
 
         self._tasks = tasks
         if boxoban_files is not None:
@@ -79,6 +80,7 @@ class MiniHackWorld(gymnasium.Env[str, str]):
         self.actions = self._advertise()
         self.fallback_action = "esc"
         self.instruction = self._instruct()
+        self.vocabulary: tuple[str, ...] = names()
         self.action_space = gymnasium.spaces.Text(200, charset=string.printable)
         self.observation_space = gymnasium.spaces.Text(20_000, charset=string.printable)
         self._shows_ways = shows_ways

@@ -72,6 +72,11 @@ def tables() -> Tables:
     return Tables(kind, passing, names, alike, boulder, doors)
 
 
+def names() -> tuple[str, ...]:
+    """Of all that the game has a glyph for, each once: creatures, objects, features."""
+    return tuple(sorted({name for name in tables().names if name}))
+
+
 def cmap(number: int) -> int:
     """The glyph of a feature of the dungeon."""
     return int(nethack.GLYPH_CMAP_OFF) + number

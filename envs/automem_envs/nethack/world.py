@@ -58,11 +58,14 @@ class NetHackWorld(gymnasium.Env[str, str]):
         if no_progress_steps < 1:
             raise UsageError("nethack: `no_progress_steps` must be at least 1")
         require_nle()
+        from automem_envs.nethack.glyphs import names
+
         self.max_steps = checked_cap(max_steps)
         self.no_progress_steps = no_progress_steps
         self.actions = GRAMMAR
         self.fallback_action = "esc"
         self.instruction = INSTRUCTION
+        self.vocabulary: tuple[str, ...] = names()
         self.action_space = gymnasium.spaces.Text(200, charset=string.printable)
         self.observation_space = gymnasium.spaces.Text(20_000, charset=string.printable)
         self._shows_ways = shows_ways

@@ -194,7 +194,15 @@ def test_the_worlds_words_outlive_the_journals(tmp_path: Path) -> None:
 def test_a_world_tells_words_that_no_game_has_shown() -> None:
     target = "automem_envs.crafter.CrafterWorld"
     words = words_of_world(WorldSpec("crafter", {"_target_": target}))
-    assert {"pickaxe", "furnace", "sapling"} <= words
+    assert {"pickaxe", "furnace", "sapling", "lava"} <= words
+
+
+@pytest.mark.parametrize("target", ["nethack.NetHackWorld", "minihack.MiniHackWorld"])
+def test_nethacks_creatures_and_objects_are_its_words(target: str) -> None:
+    pytest.importorskip("nle")
+    pytest.importorskip("minihack")
+    words = words_of_world(WorldSpec("nethack", {"_target_": f"automem_envs.{target}"}))
+    assert {"newt", "dagger", "fountain"} <= words
 
 
 def test_a_knowledge_file_is_read_once_and_what_is_wrong_with_it_told(tmp_path: Path) -> None:
