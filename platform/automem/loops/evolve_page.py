@@ -22,7 +22,7 @@ def lineage_section(results: Results, nodes: Sequence[Node]) -> Markup:
     rows = Markup("").join(_row(node, results.champion) for node in results.nodes)
     details = Markup("").join(_details(node) for node in nodes if node.grown.parent)
     return Markup(
-        '<section><h2>How the scaffold came about</h2><div class="scroll"><table class="results">'
+        '<section><h2>How the scaffold came about</h2><div class="scroll"><table>'
         "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div><p>{}</p>{}</section>"
     ).format(head, rows, sentence(results), details)
 

@@ -113,13 +113,12 @@ def _row(arm: ArmResult, number: int, top: float) -> Markup:
     shown = Estimate(arm.mean, None, arm.interval, 0)
     interval = "–" if arm.interval is None else f"{arm.interval[0]:.3f} – {arm.interval[1]:.3f}"
     difference = "" if arm.difference is None else f"{arm.difference:+.3f}"
-    cells = [
-        f"{arm.mean:.3f}", interval, difference, _interval(arm.difference_interval), points(arm)
-    ]  # fmt: skip
+    cells = [f"{arm.mean:.3f}", interval, difference, _interval(arm.difference_interval)]
     return Markup('<tr><th scope="row">{}</th><td class="axis">{}</td>{}</tr>').format(
         arm.name,
         charts.interval_bar(shown, top, number % 6),
-        Markup("").join(Markup('<td class="n">{}</td>').format(cell) for cell in cells),
+        Markup("").join(Markup('<td class="n">{}</td>').format(cell) for cell in cells)
+        + Markup('<td class="n seeds">{}</td>').format(points(arm)),
     )
 
 
@@ -154,6 +153,6 @@ def _table_html(
         for first, *cells in rows
     )
     return Markup(
-        '<h3>{}</h3><div class="scroll"><table class="results"><thead><tr>{}</tr></thead>'
+        '<h3>{}</h3><div class="scroll"><table class="{}"><thead><tr>{}</tr></thead>'
         "<tbody>{}</tbody></table></div>"
-    ).format(title, head, body)
+    ).format(title, "results figures" if kind else "", head, body)
