@@ -31,7 +31,7 @@ def own_metrics() -> set[str]:
     metrics.count("/v1/episodes", "POST", 200, 0.1)
     metrics.count_tokens("act", 1, 1, 1)
     metrics.count_act("v1", "new")
-    page = metrics.page(1, {"current": ("v1", 1)}, 0).decode()
+    page = metrics.page(1, {"current": ("v1", 1)}, 0, waiting=1, running=1).decode()
     return set(re.findall(r"^(automem_\w+)", page, re.MULTILINE))
 
 
