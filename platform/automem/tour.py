@@ -266,7 +266,8 @@ class Tour:
             "One evolution and one training of one base that was made sloppy on purpose: the\n"
             "mechanism, live. What the gates said: automem lineage "
             f"{shlex.quote(str(shortest(self.folder / 'loops')))}, and log.txt there.\n"
-            "The whole 2 x 2, five trainings, other memories: automem run experiment=embedded"
+            "The whole 2 x 2, five trainings, other memories: automem run experiment=embedded.\n"
+            "There training on the unrevised scaffold reached more: docs/run.md says why."
         )
 
     def _play_decks(self, arms: Sequence[Arm]) -> None:
