@@ -30,7 +30,7 @@ def test_the_tour_tells_its_story_and_says_where_everything_is(tmp_path: Path) -
     )
     assert done.returncode == 0, done.stdout + done.stderr
     [folder] = (tmp_path / "runs").iterdir()
-    for words in ("no memory", "perfect memory", "it wrote", "Trained here, now: base 0."):
+    for words in ("no memory", "perfect memory", "it wrote", "Made here, now, on the same 8 decks"):
         assert words in done.stdout
     assert "seeds of crafter: 42 to 51 (published)" in done.stdout
     shown = re.search(r"Crafter, scripted player.*? (\d\.\d{3}) ", done.stdout)
