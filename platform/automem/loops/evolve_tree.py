@@ -77,7 +77,7 @@ def print_node(
     for look in node.measured:
         _say(console, look.label, look_text(look))
     _say(console, "verdict", f"{verdict}: {node.judged.reason}" if node.judged else "")
-    _say(console, "cost", ", ".join(f"{value:g} {name}" for name, value in grown.spent.items()))
+    _say(console, "cost", ", ".join(f"{_amount(v)} {name}" for name, v in grown.spent.items()))
     if grown.diff:
         lines = printable(grown.diff).split("\n")
         shown = lines if diff_lines is None else lines[:diff_lines]
@@ -156,3 +156,7 @@ def sentence(results: Results) -> str:
         f"fresh seeds, accepted at p <= {rule.alpha:g} / {rule.confirmations}, "
         f"{results.confirmations_used} of {rule.confirmations} used.{sight}"
     )
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
