@@ -28,6 +28,7 @@ from automem.commands.table import Row, print_table, wide_console
 from automem.config import compose
 from automem.engine.models import EMBEDDED, SHIPPED_SPECIALIST
 from automem.errors import AutoMemError, InfrastructureError, UsageError
+from automem.loops.lineage import Lineage
 from automem.loops.proficiency import Unfinished
 from automem.loops.run_results import RunResults
 from automem.references import Reference, references_for
@@ -254,7 +255,12 @@ class Tour:
         if results is None:
             return
         first, last = results.report_seeds
-        lines = [f"\nMade here, now, on the same {last - first + 1} decks:"]
+        lines = ["\nWhat the reviewer proposed, and the gate's word:"]
+        for node in Lineage(self.folder / "loops").nodes()[1:]:
+            title = node.grown.reasons.strip().partition("\n")[0]
+            verdict = node.judged.verdict if node.judged else "not judged"
+            lines.append(f"  {title}: {verdict}")
+        lines.append(f"Made here, now, on the same {last - first + 1} decks:")
         for arm in results.arms:
             line = f"  {LIVE[arm.name]:<38}{arm.mean:.3f}"
             if arm.difference is not None:
@@ -267,7 +273,7 @@ class Tour:
             "mechanism, live. What the gates said: automem lineage "
             f"{shlex.quote(str(shortest(self.folder / 'loops')))}, and log.txt there.\n"
             "The whole 2 x 2, five trainings, other memories: automem run experiment=embedded.\n"
-            "There training on the unrevised scaffold reached more: docs/run.md says why."
+            "There both loops together reached less than training alone: docs/run.md says why."
         )
 
     def _play_decks(self, arms: Sequence[Arm]) -> None:
