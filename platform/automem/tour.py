@@ -108,7 +108,7 @@ def main(argv: list[str]) -> int:
         "one report.",
         [
             "automem tour",
-            "automem tour --quick    # a minute: fewer decks, shorter Crafter",
+            "automem tour --quick    # three or four minutes: fewer decks, shorter Crafter",
             "make run",
         ],
     )
